@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""hf-mathrock: hears what music feels like and how it is built, inside the Hugging Face audio stack.
+
+    >>> from hf_mathrock import pipeline
+    >>> pipe = pipeline("mathrock-affect")  # doctest: +SKIP
+    >>> pipe("song.mp3")["vibe"][0]["label"]  # doctest: +SKIP
+    'technical'
+
+Importing the package registers its families and tasks with transformers, without importing transformers.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hf_mathrock.registry import register
+from hf_mathrock.version import __version__
+
+
+# Public names and the modules they are fetched from on first use.
+_EXPORTS = {
+    "MathRockConfig": "hf_mathrock.models.configuration_mathrock",
+    "MathRockFeatureExtractor": "hf_mathrock.models.feature_extraction_mathrock",
+    "MathRockForAudioClassification": "hf_mathrock.models.modeling_mathrock",
+    "MathRockModel": "hf_mathrock.models.modeling_mathrock",
+    "MathRockAffectPipeline": "hf_mathrock.models.pipeline_mathrock_affect",
+    "MathRockTrainer": "hf_mathrock.training.trainer",
+    "MathRockTrainingArguments": "hf_mathrock.training.arguments",
+    "AudioReadError": "hf_mathrock.models.audio_input",
+    "open_audio": "hf_mathrock.models.audio_input",
+    "embedded_checkpoint": "hf_mathrock.zoo",
+    "pipeline": "transformers",
+}
+
+__all__ = ["__version__", "register", *_EXPORTS]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from transformers import pipeline
+
+    from hf_mathrock.models.audio_input import AudioReadError, open_audio
+    from hf_mathrock.models.configuration_mathrock import MathRockConfig
+    from hf_mathrock.models.feature_extraction_mathrock import MathRockFeatureExtractor
+    from hf_mathrock.models.modeling_mathrock import MathRockForAudioClassification, MathRockModel
+    from hf_mathrock.models.pipeline_mathrock_affect import MathRockAffectPipeline
+    from hf_mathrock.training.arguments import MathRockTrainingArguments
+    from hf_mathrock.training.trainer import MathRockTrainer
+    from hf_mathrock.zoo import embedded_checkpoint
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+register()

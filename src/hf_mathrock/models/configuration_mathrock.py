@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration of the MathRock family: two backbones and a declarative list of tasks."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+from transformers import PreTrainedConfig
+from transformers.models.clap.configuration_clap import ClapAudioConfig
+from transformers.models.wavlm.configuration_wavlm import WavLMConfig
+
+EMOTIONS = (
+    "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment disapproval "
+    "disgust embarrassment excitement fear gratitude grief joy love nervousness optimism pride realization relief "
+    "remorse sadness surprise neutral"
+).split()
+VIBES = ["aggressive", "atmospheric", "melancholic", "technical"]
+INTENSITIES = ["low", "medium", "high"]
+TEMPI = ["slow", "moderate", "fast"]
+
+DEFAULT_TASKS: list[dict[str, Any]] = [
+    {"name": "emotion", "type": "multi_label", "labels": EMOTIONS, "head_hidden": 256, "head_dropout": 0.2},
+    {"name": "vibe", "type": "single_label", "labels": VIBES, "head_hidden": None, "head_dropout": 0.0},
+    {"name": "intensity", "type": "single_label", "labels": INTENSITIES, "head_hidden": None, "head_dropout": 0.0},
+    {"name": "tempo", "type": "single_label", "labels": TEMPI, "head_hidden": None, "head_dropout": 0.0},
+]
+
+# Keys of the pipeline's result beside the tasks: a task of that name would overwrite them.
+RESERVED_TASK_NAMES = (
+    {"file", "duration", "sampling_rate", "quality", "segments", "embedding", "model", "settings", "error"}
+    | {"start", "end"}
+)  # fmt: skip
+
+# Where the travelling code stands: written into every config, so that any save can be loaded by any Auto class.
+AUTO_MAP = {
+    "AutoConfig": "configuration_mathrock.MathRockConfig",
+    "AutoFeatureExtractor": "feature_extraction_mathrock.MathRockFeatureExtractor",
+    "AutoModel": "modeling_mathrock.MathRockModel",
+    "AutoModelForAudioClassification": "modeling_mathrock.MathRockForAudioClassification",
+}
+CUSTOM_PIPELINES = {
+    "mathrock-affect": {
+        "impl": "pipeline_mathrock_affect.MathRockAffectPipeline",
+        "pt": ["AutoModelForAudioClassification"],
+        "type": "audio",
+    }
+}
+
+
+class _InstalledPipelines(dict):
+    """A checkpoint's custom pipelines where the installed package has registered them.
+
+    `transformers.pipeline` learns the task's name from here when none is given; finding the task not contained, it
+    takes the class from its registry instead of asking for trust in remote code.
+    """
+
+    def __contains__(self, task: object) -> bool:
+        return False
+
+
+def _checked_task(task: dict[str, Any]) -> dict[str, Any]:
+    """A complete, valid copy of one task entry."""
+    known = {"name", "type", "labels", "head_hidden", "head_dropout"}
+    if unknown := set(task) - known:
+        raise ValueError(
+            f"Unknown key {sorted(unknown)} in the task {task.get('name')!r}; known keys: {sorted(known)}."
+        )
+    if missing := {"name", "type", "labels"} - set(task):
+        raise ValueError(f"The task {task.get('name')!r} lacks {sorted(missing)}.")
+    name, labels = task["name"], list(task["labels"])
+    if not isinstance(name, str) or not name.isidentifier() or name in RESERVED_TASK_NAMES:
+        raise ValueError(
+            f"{name!r} cannot name a task: use letters, digits and underscores, and none of {sorted(RESERVED_TASK_NAMES)}, "
+            "which the pipeline's result uses itself."
+        )
+    if task["type"] not in ("multi_label", "single_label"):
+        raise ValueError(f"The task {name!r} has type {task['type']!r}; allowed: 'multi_label', 'single_label'.")
+    if len(labels) < (1 if task["type"] == "multi_label" else 2):
+        raise ValueError(f"The task {name!r} has too few labels: {labels}.")
+    if doubled := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ValueError(f"The task {name!r} names these labels more than once: {doubled}.")
+    return {
+        "name": name,
+        "type": task["type"],
+        "labels": labels,
+        "head_hidden": task.get("head_hidden"),
+        "head_dropout": float(task.get("head_dropout", 0.0)),
+    }
+
+
+class MathRockConfig(PreTrainedConfig):
+    """What a MathRock model is made of.
+
+    Args:
+        wavlm_config: WavLM backbone (raw 16 kHz waveform); default `microsoft/wavlm-base`'s sizes.
+        clap_audio_config: CLAP audio tower (48 kHz log-mel); default `laion/clap-htsat-unfused`'s sizes.
+        tasks: Ordered list of `{"name", "type": "multi_label" | "single_label", "labels", "head_hidden": int | None,
+            "head_dropout"}`. Default: the reference's emotion (28, multi-label), vibe (4), intensity (3), tempo (3).
+            `id2label`, `label2id` and `problem_type` always describe the first task, so that the stock
+            `audio-classification` pipeline and the Hub's widget work.
+        projection_size: Width of each stream after its projection.
+        hidden_size: Width of the fused embedding.
+        fusion_dropout: Dropout after the fusion, in [0, 1).
+        focal_gamma: Exponent of the focal factor of multi-label tasks, >= 0 (0: plain cross-entropy).
+        label_smoothing: Smoothing of multi-label targets, in [0, 1).
+        thresholds: Per multi-label task, one score in [0, 1] per label from which on it counts as active; tasks not
+            named use 0.5.
+        temperatures: Per task, a positive number the logits are divided by before the sigmoid or softmax; tasks not
+            named use 1.
+        backbones: The Hub names the two backbones came from, for the record; never downloaded again.
+
+    Raises:
+        ValueError: A task, threshold or temperature is not well formed; the message names it.
+    """
+
+    model_type = "mathrock"
+    _auto_class = "AutoConfig"
+    # Set where the package is installed and registered with transformers; false in code loaded from the Hub.
+    pipelines_installed: ClassVar[bool] = False
+    sub_configs_defaults = {"wavlm_config": WavLMConfig, "clap_audio_config": ClapAudioConfig}
+    # Kept out of `Trainer` predictions: large, and not scores.
+    keys_to_ignore_at_inference = [
+        "embeddings",
+        "wavlm_embeddings",
+        "clap_audio_embeddings",
+        "hidden_states",
+        "clap_audio_hidden_states",
+        "task_losses",
+    ]
+
+    wavlm_config: dict | PreTrainedConfig | None = None
+    clap_audio_config: dict | PreTrainedConfig | None = None
+    tasks: list | None = None
+    projection_size: int = 512
+    hidden_size: int = 512
+    fusion_dropout: float = 0.3
+    focal_gamma: float = 2.0
+    label_smoothing: float = 0.1
+    thresholds: dict | None = None
+    temperatures: dict | None = None
+    backbones: dict | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        tasks = [_checked_task(task) for task in (self.tasks if self.tasks is not None else DEFAULT_TASKS)]
+        names = [task["name"] for task in tasks]
+        if not tasks or len(set(names)) < len(names):
+            raise ValueError(f"`tasks` needs at least one entry and different names, got {names}.")
+        self.tasks = tasks
+        first = tasks[0]
+        for derived in ("id2label", "label2id", "num_labels", "problem_type"):
+            kwargs.pop(derived, None)
+        self.id2label = dict(enumerate(first["labels"]))
+        self.label2id = {label: index for index, label in enumerate(first["labels"])}
+        self.problem_type = f"{first['type']}_classification"
+        kwargs.setdefault("auto_map", dict(AUTO_MAP))
+        pipelines = kwargs.get("custom_pipelines") or copy.deepcopy(CUSTOM_PIPELINES)
+        kwargs["custom_pipelines"] = _InstalledPipelines(pipelines) if self.pipelines_installed else pipelines
+        super().__post_init__(**kwargs)
+        self._check_thresholds()
+        self._check_temperatures()
+
+    def _check_thresholds(self) -> None:
+        for name, values in (self.thresholds or {}).items():
+            task = self.task(name)
+            if task["type"] != "multi_label":
+                raise ValueError(f"`thresholds` names {name!r}, which has one label per clip: the highest score wins.")
+            if len(values) != len(task["labels"]) or not all(0 <= value <= 1 for value in values):
+                raise ValueError(f"`thresholds[{name!r}]` needs {len(task['labels'])} numbers in [0, 1], got {values}.")
+
+    def _check_temperatures(self) -> None:
+        for name, value in (self.temperatures or {}).items():
+            self.task(name)
+            if not value > 0:
+                raise ValueError(f"`temperatures[{name!r}]` must be positive, got {value}.")
+
+    @property
+    def task_names(self) -> list[str]:
+        """Names of the tasks, in order."""
+        return [task["name"] for task in self.tasks or []]
+
+    def task(self, name: str) -> dict[str, Any]:
+        """The entry of one task.
+
+        Raises:
+            ValueError: There is no such task.
+        """
+        for task in self.tasks or []:
+            if task["name"] == name:
+                return task
+        raise ValueError(f"This model has no task {name!r}; its tasks are {self.task_names}.")
+
+    def task_thresholds(self, name: str) -> list[float]:
+        """Activity threshold of every label of a multi-label task."""
+        return list((self.thresholds or {}).get(name) or [0.5] * len(self.task(name)["labels"]))
+
+    def task_temperature(self, name: str) -> float:
+        """Temperature of one task."""
+        return float((self.temperatures or {}).get(name, 1.0))
+
+    def to_dict(self) -> dict[str, Any]:
+        output = super().to_dict()
+        output["tasks"] = copy.deepcopy(self.tasks)
+        return output

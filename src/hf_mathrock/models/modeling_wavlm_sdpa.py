@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""transformers' WavLM with two differences: fused attention, and a padded clip equals the same clip unpadded.
+
+Parameters and their names are those of `transformers.WavLMModel`, so its checkpoints load unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.models.wavlm.configuration_wavlm import WavLMConfig
+from transformers.models.wavlm.modeling_wavlm import (
+    WavLMAttention,
+    WavLMFeatureEncoder,
+    WavLMGroupNormConvLayer,
+    WavLMModel,
+)
+from transformers.utils import ModelOutput
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+
+@dataclass
+class WavLMFrames(ModelOutput):
+    """Frames of a waveform, 50 a second.
+
+    Attributes:
+        last_hidden_state: `(batch_size, num_frames, hidden_size)`.
+        frame_mask: `(batch_size, num_frames)`, true for frames that hold sound; `None`: all do.
+        hidden_states: With `output_hidden_states=True`, the input to the first and the output of every layer.
+    """
+
+    last_hidden_state: torch.FloatTensor | None = None
+    frame_mask: torch.BoolTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+
+
+class SdpaWavLMAttention(WavLMAttention):
+    """WavLM's self-attention through `scaled_dot_product_attention`.
+
+    The gated relative position bias enters as the additive mask. The stock layer projects to `(2, 4)` numbers per
+    head and sums the fours; the sum is linear, so it is folded into the projection's weights. The position bias
+    is kept once, `(1, num_heads, num_frames, num_frames)`, not per batch row.
+    """
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_bias: torch.Tensor | None = None,
+        index: int = 0,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+        """Attend over all valid frames.
+
+        Args:
+            hidden_states: `(batch_size, num_frames, hidden_size)`.
+            attention_mask: `(batch_size, num_frames)` booleans, true for valid frames; `None`: all are valid.
+            position_bias: What the first layer returned; `None` in the first layer.
+            index: Number of the layer; unused, part of the caller's signature.
+
+        Returns:
+            The attended states, `None` in the place of the attention weights (they are never materialised), and the
+            position bias for the next layer.
+        """
+        batch_size, num_frames, _ = hidden_states.shape
+        if position_bias is None:
+            position_bias = self.compute_bias(num_frames, num_frames).unsqueeze(0)
+
+        by_head = hidden_states.view(batch_size, num_frames, self.num_heads, self.head_dim).transpose(1, 2)
+        weight = self.gru_rel_pos_linear.weight.view(2, 4, self.head_dim).sum(1)
+        bias = self.gru_rel_pos_linear.bias.view(2, 4).sum(1)
+        gate_a, gate_b = torch.sigmoid(F.linear(by_head, weight, bias)).chunk(2, dim=-1)
+        gate = gate_a * (gate_b * self.gru_rel_pos_const - 1.0) + 2.0
+        mask = gate * position_bias
+        if attention_mask is not None:
+            mask = mask.masked_fill(~attention_mask[:, None, None, :], torch.finfo(mask.dtype).min)
+
+        query, key, value = (
+            projection(hidden_states).view(batch_size, num_frames, self.num_heads, self.head_dim).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        attended = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0, scale=self.scaling
+        )
+        attended = attended.transpose(1, 2).reshape(batch_size, num_frames, self.embed_dim)
+        return self.out_proj(attended), None, position_bias
+
+
+def _masked_group_norm(hidden_states: torch.Tensor, norm: nn.GroupNorm, num_valid: torch.Tensor) -> torch.Tensor:
+    """Normalise each channel over its valid frames only; `hidden_states` is `(batch_size, channels, num_frames)`."""
+    frames = torch.arange(hidden_states.shape[-1], device=hidden_states.device)
+    valid = (frames < num_valid[:, None]).unsqueeze(1)
+    count = num_valid[:, None, None].clamp(min=1)
+    mean = (hidden_states * valid).sum(-1, keepdim=True) / count
+    variance = ((hidden_states - mean).square() * valid).sum(-1, keepdim=True) / count
+    normalised = (hidden_states - mean) * torch.rsqrt(variance + norm.eps)
+    return normalised * norm.weight[:, None] + norm.bias[:, None]
+
+
+class PaddingInvariantFeatureEncoder(WavLMFeatureEncoder):
+    """WavLM's convolutional front end, told how many samples of each row are sound.
+
+    Its first layer normalises every channel over the whole clip (one group per channel), so zeros at the end would
+    change every frame. Later layers look at a few neighbours only and need no care.
+    """
+
+    def forward(self, input_values: torch.Tensor, num_samples: torch.Tensor | None = None) -> torch.Tensor:
+        """Features of a waveform.
+
+        Args:
+            input_values: `(batch_size, num_samples)`.
+            num_samples: `(batch_size,)` valid samples of each row; `None`: no row is padded.
+
+        Returns:
+            `(batch_size, channels, num_frames)`.
+        """
+        first = self.conv_layers[0]
+        if num_samples is None or not isinstance(first, WavLMGroupNormConvLayer):
+            return super().forward(input_values)
+        hidden_states = first.conv(input_values[:, None])
+        num_valid = torch.div(num_samples - first.conv.kernel_size[0], first.conv.stride[0], rounding_mode="floor") + 1
+        hidden_states = first.activation(_masked_group_norm(hidden_states, first.layer_norm, num_valid))
+        for layer in self.conv_layers[1:]:
+            hidden_states = layer(hidden_states)
+        return hidden_states
+
+
+class SdpaWavLMModel(WavLMModel):
+    """`WavLMModel` with fused attention whose result does not depend on padding."""
+
+    def __init__(self, config: WavLMConfig) -> None:
+        super().__init__(config)
+        # Same parameters under the same names: only the forward pass differs, so the class is exchanged in place.
+        self.feature_extractor.__class__ = PaddingInvariantFeatureEncoder
+        for layer in self.encoder.layers:
+            layer.attention.__class__ = SdpaWavLMAttention
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> WavLMFrames:
+        """Frames of a waveform.
+
+        Args:
+            input_values: `(batch_size, num_samples)` at 16 kHz.
+            attention_mask: `(batch_size, num_samples)`, ones then zeros; `None`: no row is padded.
+            **kwargs: `output_hidden_states=True` also returns the encoder's states.
+
+        Returns:
+            The frames, `num_frames = (num_samples - 400) // 320 + 1` with the default strides.
+        """
+        num_samples = None
+        if attention_mask is not None and not bool(attention_mask.all()):
+            num_samples = attention_mask.sum(-1)
+        features = self.feature_extractor(input_values, num_samples).transpose(1, 2)
+        frame_mask = None
+        if num_samples is not None:
+            num_frames = self._get_feat_extract_output_lengths(num_samples, add_adapter=False)
+            frame_mask = torch.arange(features.shape[1], device=features.device) < num_frames[:, None]
+        hidden_states, _ = self.feature_projection(features)
+        hidden_states = self._mask_hidden_states(hidden_states, attention_mask=frame_mask)
+        encoded = self.encoder(hidden_states, attention_mask=frame_mask, **kwargs)
+        return WavLMFrames(last_hidden_state=encoded.last_hidden_state, frame_mask=frame_mask)

@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `mathrock-affect` pipeline: recordings of any length in, labels with times out."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.pipelines.base import ChunkPipeline
+from transformers.dynamic_module_utils import custom_object_save
+
+from .audio_input import AudioReadError, AudioReport, AudioWindow, open_audio
+
+AGGREGATIONS = ("mean", "max", "vote")
+DEFAULT_BATCH_SIZE = 8
+_PREPROCESS_OPTIONS = ("window_seconds", "hop_seconds", "sampling_rate", "allow_url")
+_POSTPROCESS_OPTIONS = (
+    "tasks",
+    "aggregation",
+    "threshold",
+    "top_k",
+    "return_segments",
+    "return_embedding",
+    "window_seconds",
+    "hop_seconds",
+    "on_error",
+)
+
+
+@dataclass
+class _Recording:
+    """One input on its way through the pipeline: its windows go in, their outputs come back."""
+
+    report: AudioReport | None = None
+    error: AudioReadError | None = None
+    windows: list[AudioWindow] = field(default_factory=list)
+    logits: list[dict[str, np.ndarray] | None] = field(default_factory=list)
+    embeddings: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, window: AudioWindow, output: Mapping[str, Any] | None) -> None:
+        """Keep what a window said (`None`: silence says nothing), and of the window its times and flags only."""
+        window.audio = {}
+        self.windows.append(window)
+        self.logits.append(None if output is None else output["logits"])
+        if output is not None:
+            self.embeddings.append(output["embedding"])
+
+
+class MathRockAffectPipeline(ChunkPipeline):
+    """Tag recordings with every task of a MathRock model.
+
+    A recording is read window by window, so that one of any length runs in bounded memory; the windows of one
+    recording, and of several in a list, go through the model in batches of `batch_size`.
+
+    Input: a path, `bytes`, an open file, a numpy array or torch tensor (mono, or two-dimensional with its channels on
+    the shorter axis), `{"array" or "raw", "sampling_rate"}`, `{"path", "bytes"}`, a torchcodec `AudioDecoder`; or a
+    list, generator or dataset of these.
+
+    Example:
+        ```python
+        >>> pipe = pipeline("mathrock-affect")  # doctest: +SKIP
+        >>> pipe("song.mp3")["tempo"][0]  # doctest: +SKIP
+        {'label': 'fast', 'score': 0.93, 'active': True}
+
+        ```
+    """
+
+    _load_tokenizer = False
+    _load_feature_extractor = True
+    _load_image_processor = False
+    _load_processor = False
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+        """Tag one recording, or many.
+
+        Args:
+            inputs: A recording or an iterable of recordings, as listed above.
+            batch_size (int): Windows in a forward pass; default 8. Scores depend on it by less than 1e-5.
+            tasks (list of str): Tasks to report; default all of the model.
+            aggregation (str): From windows to the recording: "mean" or "max" of the windows' scores, or "vote", the
+                share of windows in which the label is active.
+            threshold (float or dict): Score in [0, 1] from which a label of a multi-label task is active, or a dict
+                from task to score; default the thresholds of the model's config (0.5).
+            top_k (int): Keep the best labels of each task only; default all.
+            return_segments (bool): Also the scores of every window, with its times in seconds.
+            return_embedding (bool): Also the mean embedding of the sounding windows, a list of `hidden_size` floats
+                (`None` when all is silent).
+            window_seconds (float): Length of a window, at most the model's (10 s); shorter ones are padded.
+            hop_seconds (float): Distance between the starts of two windows; default 5 s.
+            sampling_rate (int): Hz, of bare arrays; default the extractor's, 48 000.
+            allow_url (bool): Fetch `http(s)` URLs; default `False`.
+            on_error (str): "raise", or "record": a recording that cannot be read yields `{"file", "error"}` with a
+                warning, and the others are tagged. Default: raise for one recording, record for many.
+
+        Returns:
+            For one recording a dict of plain JSON types: `file`, `duration` in seconds, `sampling_rate` of the file,
+            `quality` flags, one ranked list of `{"label", "score", "active"}` per task, `segments` and `embedding` if
+            asked for, `model` and `settings`. Silence has no labels: its lists are empty and `quality` says "silent".
+            For a list a list of these; for a generator or dataset an iterator.
+
+        Raises:
+            AudioReadError: A recording cannot be read; a `ValueError` of one line that says why.
+            ValueError: An option is out of range.
+            TypeError: An option is unknown.
+        """
+        single = _is_recording(inputs)
+        if not single:
+            # A dataset keeps its length, a list gives a list; any other iterable becomes a generator.
+            if isinstance(inputs, tuple):
+                inputs = list(inputs)
+            elif not isinstance(inputs, (list, torch.utils.data.Dataset)):
+                inputs = (recording for recording in inputs)
+            if isinstance(inputs, list) and not inputs:
+                return []
+        if not single and "on_error" not in self._postprocess_params:
+            kwargs.setdefault("on_error", "record")
+        if self._batch_size is None:
+            kwargs.setdefault("batch_size", DEFAULT_BATCH_SIZE)
+        return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
+        known = sorted({*_PREPROCESS_OPTIONS, *_POSTPROCESS_OPTIONS})
+        for name in kwargs:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise TypeError(f"mathrock-affect has no option {name!r}{hint} Options: {', '.join(known)}.")
+        preprocess = {name: kwargs[name] for name in _PREPROCESS_OPTIONS if name in kwargs}
+        postprocess = {name: kwargs[name] for name in _POSTPROCESS_OPTIONS if name in kwargs}
+        self.feature_extractor.checked_grid(kwargs.get("window_seconds"), kwargs.get("hop_seconds"))
+        if kwargs.get("aggregation", "mean") not in AGGREGATIONS:
+            raise ValueError(f"`aggregation` is {kwargs['aggregation']!r}; allowed: {', '.join(AGGREGATIONS)}.")
+        if kwargs.get("on_error", "raise") not in ("raise", "record"):
+            raise ValueError(f"`on_error` is {kwargs['on_error']!r}; allowed: raise, record.")
+        if (top_k := kwargs.get("top_k")) is not None and top_k < 1:
+            raise ValueError(f"`top_k` is {top_k}; it must be at least 1, or None for all labels.")
+        if (tasks := kwargs.get("tasks")) is not None:
+            if isinstance(tasks, str):
+                tasks = postprocess["tasks"] = [tasks]
+            for name in tasks:
+                self.model.config.task(name)
+        self._thresholds(kwargs.get("threshold"))
+        return preprocess, {}, postprocess
+
+    def _thresholds(self, threshold: float | Mapping[str, float] | None) -> dict[str, np.ndarray]:
+        """Activity threshold of each label of each multi-label task, `(num_labels,)`."""
+        config = self.model.config
+        given = threshold if isinstance(threshold, Mapping) else {}
+        for name in given:
+            config.task(name)
+        thresholds = {}
+        for task in config.tasks:
+            if task["type"] == "multi_label":
+                value = given.get(task["name"]) if isinstance(threshold, Mapping) else threshold
+                if value is not None and not 0 <= value <= 1:
+                    raise ValueError(f"`threshold` is {value}; it must lie in [0, 1].")
+                values = config.task_thresholds(task["name"]) if value is None else [value] * len(task["labels"])
+                thresholds[task["name"]] = np.asarray(values)
+        return thresholds
+
+    # From input to windows, from windows to outputs, from outputs to a result.
+
+    def preprocess(
+        self,
+        inputs: Any,
+        window_seconds: float | None = None,
+        hop_seconds: float | None = None,
+        sampling_rate: int | None = None,
+        allow_url: bool = False,
+    ) -> Iterator[dict[str, Any]]:
+        """Windows of one recording as they are read: `{"recording", "window", "is_last"}`.
+
+        Args:
+            inputs: One recording.
+            window_seconds: See `__call__`.
+            hop_seconds: See `__call__`.
+            sampling_rate: See `__call__`.
+            allow_url: See `__call__`.
+        """
+        extractor = self.feature_extractor
+        grid = extractor.checked_grid(window_seconds, hop_seconds)
+        recording = _Recording()
+        try:
+            with open_audio(inputs, sampling_rate or extractor.sampling_rate, allow_url=allow_url) as source:
+                window = None
+                for following in source.windows(*grid, extractor.sampling_rates):
+                    if window is not None:
+                        yield {"recording": recording, "window": window, "is_last": False}
+                    window = following
+                recording.report = source.report()
+                yield {"recording": recording, "window": window, "is_last": True}
+        except AudioReadError as error:
+            recording.error = error
+            yield {"recording": recording, "window": None, "is_last": True}
+
+    def _forward(self, model_inputs: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        output = self.model(**{key: self._as_model(value) for key, value in model_inputs.items()})
+        return {"task_logits": dict(output.task_logits), "embeddings": output.embeddings}
+
+    def _as_model(self, value: torch.Tensor) -> torch.Tensor:
+        return value.to(self.model.dtype) if value.is_floating_point() else value
+
+    def _outputs(self, windows: Sequence[AudioWindow], forward_params: dict) -> list[dict[str, Any]]:
+        """One forward pass: the logits and embedding of every window."""
+        outputs = self.forward(self.feature_extractor.featurize(windows), **forward_params)
+        logits = {name: values.float().numpy() for name, values in outputs["task_logits"].items()}
+        embeddings = outputs["embeddings"].float().numpy()
+        for name, values in logits.items():
+            if not np.isfinite(values).all():
+                raise RuntimeError(
+                    f"The model gave non-finite logits for {name!r} although the audio is finite: the checkpoint is "
+                    "broken, or its precision too low (try dtype=torch.float32)."
+                )
+        return [
+            {"logits": {name: values[row] for name, values in logits.items()}, "embedding": embeddings[row]}
+            for row in range(len(windows))
+        ]
+
+    def _stream(
+        self, inputs: Iterable[Any], batch_size: int, preprocess_params: dict, forward_params: dict
+    ) -> Iterator[_Recording]:
+        """Recordings in order, each as soon as its last window has been through the model."""
+        waiting: list[dict[str, Any]] = []
+        num_sounding = 0
+
+        def flush() -> Iterator[_Recording]:
+            sounding = [chunk["window"] for chunk in waiting if _sounds(chunk["window"])]
+            outputs = iter(self._outputs(sounding, forward_params) if sounding else [])
+            for chunk in waiting:
+                recording, window = chunk["recording"], chunk["window"]
+                if window is not None:
+                    recording.add(window, next(outputs) if _sounds(window) else None)
+                if chunk["is_last"]:
+                    yield recording
+            waiting.clear()
+
+        for recording in inputs:
+            for chunk in self.preprocess(recording, **preprocess_params):
+                waiting.append(chunk)
+                num_sounding += _sounds(chunk["window"])
+                if num_sounding == batch_size:
+                    yield from flush()
+                    num_sounding = 0
+        yield from flush()
+
+    def get_iterator(
+        self,
+        inputs: Iterable[Any],
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict,
+        forward_params: dict,
+        postprocess_params: dict,
+    ) -> Iterator[dict[str, Any]]:
+        """Results in order. Replaces the stock loader, which forwards the windows of a single input one by one."""
+        params = dict(postprocess_params)
+        on_error = params.pop("on_error", "raise")
+        for recording in self._stream(_items(inputs), batch_size, preprocess_params, forward_params):
+            if recording.error is None:
+                yield self.postprocess(recording, **params)
+            elif on_error == "raise":
+                raise recording.error
+            else:
+                warnings.warn(str(recording.error), stacklevel=2)
+                yield {"file": recording.error.file, "error": str(recording.error)}
+
+    def postprocess(
+        self,
+        recording: _Recording,
+        tasks: Sequence[str] | None = None,
+        aggregation: str = "mean",
+        threshold: float | Mapping[str, float] | None = None,
+        top_k: int | None = None,
+        return_segments: bool = False,
+        return_embedding: bool = False,
+        window_seconds: float | None = None,
+        hop_seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """The result of one recording, as plain JSON types; the options are those of `__call__`."""
+        config = self.model.config
+        thresholds = self._thresholds(threshold)
+        window_seconds, hop_seconds = self.feature_extractor.checked_grid(window_seconds, hop_seconds)
+        names = config.task_names if tasks is None else list(tasks)
+        report = recording.report
+        assert report is not None  # `get_iterator` gives only recordings that were read
+
+        result: dict[str, Any] = {
+            "file": report.file,
+            "duration": round(report.duration, 3),
+            "sampling_rate": report.sampling_rate,
+            "quality": report.quality,
+        }
+        segments: list[dict[str, Any]] = [
+            {"start": round(window.start, 3), "end": round(window.end, 3), "quality": window.quality}
+            for window in recording.windows
+        ]
+        for name in names:
+            task = config.task(name)
+            scores = [None if logits is None else self._scores(task, logits[name]) for logits in recording.logits]
+            sounding = [values for values in scores if values is not None]
+            overall = _aggregate(np.stack(sounding), aggregation, thresholds.get(name)) if sounding else None
+            result[name] = _ranked(task["labels"], overall, thresholds.get(name), top_k)
+            for segment, values in zip(segments, scores, strict=True):
+                segment[name] = _ranked(task["labels"], values, thresholds.get(name), top_k)
+        if return_segments:
+            result["segments"] = segments
+        if return_embedding:
+            embeddings = recording.embeddings
+            mean = np.mean(embeddings, axis=0, dtype=np.float64) if embeddings else None
+            result["embedding"] = None if mean is None else [round(float(value), 6) for value in mean]
+        result["model"] = self._model_card
+        result["settings"] = {
+            "tasks": names,
+            "window_seconds": window_seconds,
+            "hop_seconds": hop_seconds,
+            "aggregation": aggregation,
+            "thresholds": {name: _plain(values) for name, values in thresholds.items() if name in names},
+            "top_k": top_k,
+        }
+        return result
+
+    def _scores(self, task: Mapping[str, Any], logits: np.ndarray) -> np.ndarray:
+        """Probabilities of one window, `(num_labels,)`, after the task's temperature."""
+        scaled = logits.astype(np.float64) / self.model.config.task_temperature(task["name"])
+        if task["type"] == "multi_label":
+            return 0.5 * (1 + np.tanh(scaled / 2))  # the sigmoid, without overflow
+        exponentials = np.exp(scaled - scaled.max())
+        return exponentials / exponentials.sum()
+
+    @cached_property
+    def _model_card(self) -> dict[str, Any]:
+        """Which weights produced a result: a name, and a fingerprint that changes with any weight."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, tensor in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        source = str(self.model.config._name_or_path or "")
+        # A folder's name, not its path: results are passed on, and a path says more than it should.
+        name = os.path.basename(os.path.normpath(source)) if os.path.isdir(source) else source
+        return {"name": name or self.model.config.model_type, "fingerprint": digest.hexdigest()}
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save the model, the extractor and their code as one folder that `pipeline` loads anywhere.
+
+        Unlike the stock method it leaves the config's `custom_pipelines` as they are: those of this machine would name
+        the embedded checkpoint's place on it.
+
+        Args:
+            save_directory: The folder; made if absent.
+            **kwargs: Passed on to the model's and the extractor's `save_pretrained`.
+        """
+        os.makedirs(save_directory, exist_ok=True)
+        self.model.save_pretrained(save_directory, **kwargs)
+        self.feature_extractor.save_pretrained(save_directory, **kwargs)
+        custom_object_save(self, save_directory)
+
+
+def _is_recording(value: Any) -> bool:
+    """Whether this is one recording, not a collection of them."""
+    return (
+        isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview, Mapping, np.ndarray, torch.Tensor))
+        or hasattr(value, "read")
+        or hasattr(value, "get_all_samples")
+    )
+
+
+def _items(inputs: Any) -> Iterator[Any]:
+    """Iterate over a map-style dataset too, whose length alone tells where it ends."""
+    if hasattr(inputs, "__getitem__") and not hasattr(inputs, "__iter__"):
+        return (inputs[index] for index in range(len(inputs)))
+    return iter(inputs)
+
+
+def _sounds(window: AudioWindow | None) -> bool:
+    return window is not None and "silent" not in window.quality
+
+
+def _aggregate(scores: np.ndarray, aggregation: str, thresholds: np.ndarray | None) -> np.ndarray:
+    """Scores of a recording from those of its windows, `(num_windows, num_labels)`."""
+    if aggregation == "mean":
+        return scores.mean(axis=0)
+    if aggregation == "max":
+        return scores.max(axis=0)
+    return _active(scores, thresholds).mean(axis=0)
+
+
+def _active(scores: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
+    """Which labels hold: those that reach their threshold, or the best one where a task has no thresholds."""
+    if thresholds is not None:
+        return scores >= thresholds
+    best = np.zeros_like(scores, dtype=bool)
+    np.put_along_axis(best, scores.argmax(axis=-1, keepdims=True), True, axis=-1)
+    return best
+
+
+def _ranked(
+    labels: Sequence[str], scores: np.ndarray | None, thresholds: np.ndarray | None, top_k: int | None
+) -> list[dict[str, Any]]:
+    """Labels by falling score, those of equal score in the order of the model's labels."""
+    if scores is None:
+        return []
+    active = _active(scores, thresholds)
+    order = np.argsort(-scores, kind="stable")[:top_k]
+    return [
+        {"label": labels[index], "score": round(float(scores[index]), 6), "active": bool(active[index])}
+        for index in order
+    ]
+
+
+def _plain(values: np.ndarray) -> float | list[float]:
+    """One number where all labels share it."""
+    return float(values[0]) if (values == values[0]).all() else [float(value) for value in values]
