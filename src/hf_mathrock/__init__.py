@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from hf_mathrock.registry import register
+from hf_mathrock.registry import register, register_now
 from hf_mathrock.version import __version__
 
 
@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if not _EXPORTS[name].startswith("hf_mathrock.zoo"):
+        register_now()
     value = getattr(import_module(_EXPORTS[name]), name)
     globals()[name] = value
     return value

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -61,32 +61,28 @@ def model_class(reference: str) -> Any:
     return getattr(import_module(f"hf_mathrock.models.{module}"), name)
 
 
-def _register_config(auto: Any, family: Family) -> None:
-    config = model_class(family.config)
-    config.pipelines_installed = True
-    auto.AutoConfig.register(family.model_type, config, exist_ok=True)
-
-
-def _register_model(auto: Any, family: Family, auto_class: str, reference: str) -> None:
-    getattr(auto, auto_class).register(model_class(family.config), model_class(reference), exist_ok=True)
-
-
-def _register_extractor(auto: Any, family: Family) -> None:
-    auto.AutoFeatureExtractor.register(model_class(family.config), model_class(family.extractor), exist_ok=True)
-
-
-def _register_pipeline(pipelines: Any, task: Task) -> None:
+@cache
+def register_now() -> None:
+    """Register every family and task with transformers; imports torch and the classes."""
+    from transformers import AutoConfig, AutoFeatureExtractor
     from transformers.models.auto import modeling_auto
+    from transformers.pipelines import PIPELINE_REGISTRY
 
-    if task.name in pipelines.PIPELINE_REGISTRY.supported_tasks:
-        return
-    pipelines.PIPELINE_REGISTRY.register_pipeline(
-        task.name,
-        pipeline_class=model_class(task.pipeline),
-        pt_model=getattr(modeling_auto, task.auto_model),
-        default={"model": (str(embedded_checkpoint(task.default)), None)},
-        type="audio",
-    )
+    for family in FAMILIES:
+        config = model_class(family.config)
+        config.pipelines_installed = True
+        AutoConfig.register(family.model_type, config, exist_ok=True)
+        AutoFeatureExtractor.register(config, model_class(family.extractor), exist_ok=True)
+        for auto_class, reference in family.models.items():
+            getattr(modeling_auto, auto_class).register(config, model_class(reference), exist_ok=True)
+    for task in TASKS:
+        PIPELINE_REGISTRY.register_pipeline(
+            task.name,
+            pipeline_class=model_class(task.pipeline),
+            pt_model=getattr(modeling_auto, task.auto_model),
+            default={"model": (str(embedded_checkpoint(task.default)), None)},
+            type="audio",
+        )
 
 
 def _shield_from_broken_torchaudio(import_utils: Any) -> None:
@@ -111,35 +107,28 @@ def _shield_from_broken_torchaudio(import_utils: Any) -> None:
         package.is_torchaudio_available = importable
 
 
-def _when_both_loaded(theirs: str, reference: str, action: Callable[..., None], *arguments: Any) -> None:
-    """Run `action(theirs, *arguments)` as soon as transformers' module `theirs` and our own module are both imported.
+# What a user calls to look something up in transformers' registries.
+_ENTRY_POINTS = (
+    ("transformers.models.auto.configuration_auto", "AutoConfig.from_pretrained"),
+    ("transformers.models.auto.feature_extraction_auto", "AutoFeatureExtractor.from_pretrained"),
+    ("transformers.pipelines", "pipeline"),
+)
 
-    Registering imports our classes, hence torch, so it waits until the user's code imports the part of transformers that
-    looks them up. Where our own module was the first and is importing transformers just now, it waits for that to end.
-    """
-    ours = f"hf_mathrock.models.{reference.split('.')[0]}"
 
-    def after_theirs(module: Any) -> None:
-        loaded = sys.modules.get(ours)
-        if loaded is None or not getattr(loaded.__spec__, "_initializing", False):
-            action(module, *arguments)
-
-    def after_ours(_: Any) -> None:
-        if (module := sys.modules.get(theirs)) is not None:
-            action(module, *arguments)
-
-    wrapt.register_post_import_hook(after_theirs, theirs)
-    wrapt.register_post_import_hook(after_ours, ours)
+def _register_before(function: Any, instance: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    register_now()
+    return function(*args, **kwargs)
 
 
 def register() -> None:
-    """Make transformers know the families and tasks of this package; called by `import hf_mathrock`."""
+    """Have transformers know this package's families and tasks from their first use on; `import hf_mathrock` calls it.
+
+    `register_now` costs the import of torch, and cannot run while transformers itself is being imported. So it waits
+    until one of the functions that look something up is called.
+    """
     wrapt.register_post_import_hook(_shield_from_broken_torchaudio, "transformers.utils.import_utils")
-    auto = "transformers.models.auto"
-    for family in FAMILIES:
-        _when_both_loaded(f"{auto}.configuration_auto", family.config, _register_config, family)
-        _when_both_loaded(f"{auto}.feature_extraction_auto", family.extractor, _register_extractor, family)
-        for auto_class, reference in family.models.items():
-            _when_both_loaded(f"{auto}.modeling_auto", reference, _register_model, family, auto_class, reference)
-    for task in TASKS:
-        _when_both_loaded("transformers.pipelines", task.pipeline, _register_pipeline, task)
+    for module_name, function in _ENTRY_POINTS:
+        wrapt.register_post_import_hook(
+            lambda module, function=function: wrapt.wrap_function_wrapper(module, function, _register_before),
+            module_name,
+        )

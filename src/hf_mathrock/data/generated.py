@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Windows of generated music with exact labels, computed once and kept as model inputs on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from hf_mathrock.data.labels import encode_labels
+from hf_mathrock.models.audio_input import open_audio
+from hf_mathrock.synthesis.composer import compose
+from hf_mathrock.synthesis.renderer import render
+from hf_mathrock.version import __version__
+
+
+@dataclass(frozen=True)
+class GeneratedSplit:
+    """Which pieces make up a split: `num` pieces of consecutive seeds from `seed`, one window each.
+
+    Attributes:
+        num: Pieces.
+        seed: Seed of the first piece.
+        seconds: Length of a piece; the window is its middle.
+        sampling_rate: Hz the pieces are rendered at.
+    """
+
+    num: int
+    seed: int
+    seconds: float = 14.0
+    sampling_rate: int = 44_100
+
+
+def render_piece(split: GeneratedSplit, index: int) -> tuple[np.ndarray, Any]:
+    """One piece of a split: stereo audio `(2, num_samples)` and the `Piece` with its labels."""
+    piece = compose(split.seed + index, seconds=split.seconds)
+    return render(piece, sampling_rate=split.sampling_rate), piece
+
+
+def _window_inputs(
+    split: GeneratedSplit, extractor: Any, tasks: Sequence[Mapping[str, Any]], index: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, Any]]:
+    """Model inputs, encoded labels and facts of one piece's middle window."""
+    torch.set_num_threads(1)
+    audio, piece = render_piece(split, index)
+    length = round(extractor.window_seconds * split.sampling_rate)
+    start = max(0, (audio.shape[1] - length) // 2)
+    cut = audio[:, start : start + length]
+    (window, *_) = open_audio(cut, split.sampling_rate).windows(
+        extractor.window_seconds, extractor.window_seconds, extractor.sampling_rates
+    )
+    inputs = extractor.featurize([window])
+    begin, end = start / split.sampling_rate, (start + length) / split.sampling_rate
+    # The labels of the section that fills most of the window.
+    section = max(piece.sections, key=lambda part: min(part.end, end) - max(part.start, begin))
+    labels = encode_labels(
+        tasks,
+        {
+            "emotion": section.labels.emotions,
+            "vibe": section.labels.vibe,
+            "intensity": section.labels.intensity,
+            "tempo": section.labels.tempo,
+        },
+    )
+    return (
+        inputs["input_values"][0].numpy().astype(np.float16),
+        inputs["input_features"][0].numpy().astype(np.float16),
+        labels,
+        {"work_id": piece.work_id, "bpm": piece.bpm},
+    )
+
+
+class GeneratedWindows(Dataset):
+    """A split of generated music as model inputs.
+
+    Inputs are stored as float16, which keeps log-mel values to 0.03 dB.
+
+    Args:
+        split: Which pieces.
+        extractor: The model's extractor.
+        tasks: `MathRockConfig.tasks`.
+        cache_dir: Folder in which the inputs of every split are kept; a split is computed once.
+        augment: Vary what the labels do not depend on, see `_augmented`; for training.
+        seed: Of the augmentation.
+        num_workers: Processes that compute a new split.
+        progress: Called with (pieces done, pieces wanted).
+    """
+
+    def __init__(
+        self,
+        split: GeneratedSplit,
+        extractor: Any,
+        tasks: Sequence[Mapping[str, Any]],
+        cache_dir: str | Path,
+        *,
+        augment: bool = False,
+        seed: int = 0,
+        num_workers: int = 2,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        key = json.dumps([asdict(split), extractor.to_dict(), list(tasks), __version__], sort_keys=True, default=str)
+        folder = Path(cache_dir) / hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+        if not (folder / "facts.json").exists():
+            _compute(split, extractor, tasks, folder, num_workers, progress)
+        self._values = np.load(folder / "input_values.npy", mmap_mode="r")
+        self._features = np.load(folder / "input_features.npy", mmap_mode="r")
+        with np.load(folder / "labels.npz") as stored:
+            labels = dict(stored)
+        self.encoded_labels = [{name: labels[name][row] for name in labels} for row in range(split.num)]
+        self.facts: list[dict[str, Any]] = json.loads((folder / "facts.json").read_text())
+        self._augment = augment
+        self._random = np.random.default_rng(seed)
+
+    def __len__(self) -> int:
+        return len(self.encoded_labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        values = self._values[index].astype(np.float32)
+        features = self._features[index].astype(np.float32)
+        if self._augment:
+            values, features = self._augmented(values, features)
+        return {"input_values": values, "input_features": features, "labels": self.encoded_labels[index]}
+
+    def _augmented(self, values: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Turn the window round in time, change its level and colour, and hide a band and a moment of it.
+
+        Without the turn a small model learns onset positions by heart. Both streams turn by the same whole number of mel
+        frames. Level and colour (a smooth curve over the mel bands) vary by up to 10 and 6 dB.
+        """
+        random = self._random
+        num_frames = features.shape[1] - 1
+        shift = int(random.integers(num_frames))
+        values = np.roll(values, shift * (len(values) // num_frames))
+        features = np.concatenate([np.roll(features[:, :-1], shift, axis=1), features[:, -1:]], axis=1)
+
+        gain = random.uniform(-10, 10)
+        bands = np.arange(features.shape[2])
+        knots = np.linspace(0, features.shape[2] - 1, 5)
+        colour = np.interp(bands, knots, random.uniform(-6, 6, size=5)).astype(np.float32)
+        values = values * np.float32(10 ** (gain / 20))
+        features = np.maximum(features + np.float32(gain) + colour, -100.0)
+
+        first_band, first_frame = int(random.integers(len(bands))), int(random.integers(num_frames))
+        features[:, :, first_band : first_band + int(random.integers(8))] = features.mean()
+        length = int(random.integers(50))
+        features[:, first_frame : first_frame + length] = features.mean()
+        step = len(values) // num_frames
+        first_frame = int(random.integers(num_frames))
+        values[first_frame * step : (first_frame + length) * step] = 0
+        return values, features
+
+
+def _compute(
+    split: GeneratedSplit,
+    extractor: Any,
+    tasks: Sequence[Mapping[str, Any]],
+    folder: Path,
+    num_workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Fill `folder`; `facts.json` is written last and marks it as whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    one = partial(_window_inputs, split, extractor, tasks)
+    values = features = None
+    labels: dict[str, list[np.ndarray]] = {task["name"]: [] for task in tasks}
+    facts = []
+    # Spawned, not forked: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        for index, row in enumerate(pool.map(one, range(split.num), chunksize=8)):
+            if values is None or features is None:
+                values, features = (
+                    np.lib.format.open_memmap(
+                        folder / f"{name}.npy", mode="w+", dtype=array.dtype, shape=(split.num, *array.shape)
+                    )
+                    for name, array in (("input_values", row[0]), ("input_features", row[1]))
+                )
+            values[index], features[index] = row[0], row[1]
+            for name, label in row[2].items():
+                labels[name].append(label)
+            facts.append(row[3])
+            if progress is not None:
+                progress(index + 1, split.num)
+    np.savez(folder / "labels.npz", **{name: np.stack(stacked) for name, stacked in labels.items()})
+    (folder / "facts.json").write_text(json.dumps(facts))
