@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.models.clap.modeling_clap import ClapAudioModel
+from transformers.models.clap.modeling_clap import ClapAudioModel, ClapModel
 
 from .configuration_mathrock import MathRockConfig
 from .modeling_wavlm_sdpa import SdpaWavLMModel
@@ -119,6 +119,21 @@ class MathRockModel(MathRockPreTrainedModel):
         return self.config.return_dict if return_dict is None else return_dict
 
 
+def _load_backbone(
+    source: str | os.PathLike[str], classes: Mapping[str, type[PreTrainedModel]]
+) -> PreTrainedModel:
+    """A pretrained backbone; `classes` says which class reads which model type."""
+    model_type = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
+    if model_type not in classes:
+        raise ValueError(
+            f"{os.fspath(source)} is a {model_type!r} checkpoint; expected one of type {' or '.join(map(repr, classes))}."
+        )
+    model, info = classes[model_type].from_pretrained(source, output_loading_info=True)
+    if missing := sorted(info["missing_keys"]):
+        raise RuntimeError(f"{os.fspath(source)} lacks {len(missing)} weights, such as {missing[0]}: it is incomplete.")
+    return model
+
+
 def _head(task: Mapping[str, Any], hidden_size: int) -> nn.Module:
     """One task's head: linear, or with a hidden layer where the task asks for it."""
     num_labels = len(task["labels"])
@@ -161,18 +176,16 @@ class MathRockForAudioClassification(MathRockPreTrainedModel):
             The model in evaluation mode; its config remembers both names, and loading it again needs neither.
 
         Raises:
+            ValueError: A checkpoint is of another model type.
             RuntimeError: A checkpoint lacks weights that the backbone needs.
         """
-        streams = {}
-        for key, source, backbone in (("wavlm", wavlm, SdpaWavLMModel), ("clap_audio", clap, ClapAudioModel)):
-            model, info = backbone.from_pretrained(source, output_loading_info=True)
-            if missing := sorted(info["missing_keys"]):
-                shown = ", ".join(missing[:3])
-                raise RuntimeError(
-                    f"{os.fspath(source)} lacks {len(missing)} weights of {backbone.__name__} ({shown}, …): is it a "
-                    f"{key} checkpoint?"
-                )
-            streams[key] = model
+        streams = {
+            "wavlm": _load_backbone(wavlm, {"wavlm": SdpaWavLMModel}),
+            # `ClapAudioModel` does not find its weights in a whole CLAP, and would start from random ones.
+            "clap_audio": _load_backbone(clap, {"clap": ClapModel, "clap_audio_model": ClapAudioModel}),
+        }
+        if isinstance(streams["clap_audio"], ClapModel):
+            streams["clap_audio"] = streams["clap_audio"].audio_model
         config = MathRockConfig(
             wavlm_config=streams["wavlm"].config.to_dict(),
             clap_audio_config=streams["clap_audio"].config.to_dict(),
