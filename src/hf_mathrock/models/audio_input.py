@@ -14,26 +14,14 @@ from __future__ import annotations
 import io
 import os
 import re
-import tempfile
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 
-from .audio_reading import (
-    ArrayReader,
-    AudioInfo,
-    AudioReadError,
-    BlockReader,
-    TorchCodecReader,
-    open_regular_file,
-    open_stream,
-    printable_name,
-    read_error,
-)
+from .audio_opening import download, open_regular_file, open_stream, printable_name
+from .audio_reading import ArrayReader, AudioInfo, AudioReadError, BlockReader, TorchCodecReader, read_error
 from .audio_windows import QUALITY_FLAGS, AudioWindow, MonoStream, cut_windows, in_order
 
 __all__ = [
@@ -47,12 +35,10 @@ __all__ = [
     "read_audio",
 ]
 
-MAX_DOWNLOAD_BYTES = 2**30
-DOWNLOAD_TIMEOUT_SECONDS = 30
 BLOCK_FRAMES = 65_536
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # two letters at least, so that C:// stays a path
-# A header may overstate by the frames an MP3 encoder pads with; less than this missing is no damage.
-_TRUNCATED_SECONDS, _TRUNCATED_FRACTION = 0.5, 0.2
+# Missing seconds that are no damage: lossy headers count frames that decoders leave out (0.15 s in an intact MP3).
+_TOLERATED_SECONDS, _TOLERATED_LOSSY_SECONDS = 0.02, 0.5
 
 
 @dataclass(frozen=True)
@@ -165,7 +151,8 @@ class AudioSource:
         if claimed is None:
             return False
         missing = claimed - self._stream.num_frames
-        return missing > min(_TRUNCATED_SECONDS * self.info.sampling_rate, _TRUNCATED_FRACTION * claimed)
+        tolerated = _TOLERATED_LOSSY_SECONDS if self.info.lossy else _TOLERATED_SECONDS
+        return missing > min(tolerated * self.info.sampling_rate, claimed / 5)
 
     def close(self) -> None:
         """Release the file. Safe to call twice."""
@@ -206,7 +193,7 @@ def open_audio(audio: Any, sampling_rate: int | None = None, *, allow_url: bool 
 
 def _open_reader(audio: Any, sampling_rate: int | None, allow_url: bool, file: str | None = None) -> BlockReader:
     if isinstance(audio, str) and _URL.match(audio):
-        return open_stream(_download(audio, allow_url), audio, owned=True)
+        return open_stream(download(audio, allow_url), audio, owned=True)
     if isinstance(audio, (str, os.PathLike)):
         return open_stream(open_regular_file(audio), printable_name(audio), owned=True)
     if isinstance(audio, (bytes, bytearray, memoryview)):
@@ -214,7 +201,7 @@ def _open_reader(audio: Any, sampling_rate: int | None, allow_url: bool, file: s
     if isinstance(audio, Mapping):
         return _open_mapping(audio, sampling_rate, allow_url)
     if hasattr(audio, "get_samples_played_in_range") and hasattr(audio, "metadata"):
-        return TorchCodecReader(audio, file)
+        return TorchCodecReader(lambda: audio, file)
     if hasattr(audio, "detach") and hasattr(audio, "cpu"):  # a torch tensor, without importing torch
         tensor = audio.detach().cpu()
         audio = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
@@ -233,8 +220,8 @@ def _open_reader(audio: Any, sampling_rate: int | None, allow_url: bool, file: s
     raise read_error(
         file,
         "type",
-        f"it is a {type(audio).__name__}; give a path, bytes, a binary file object, a numpy array, a torch tensor, a dict"
-        " with array and sampling_rate, or a torchcodec AudioDecoder",
+        f"it is a {type(audio).__name__}; give a path, bytes, a binary file object, a numpy array, a torch tensor, a"
+        " dict with array and sampling_rate, or a torchcodec AudioDecoder",
     )
 
 
@@ -254,41 +241,9 @@ def _open_mapping(row: Mapping, sampling_rate: int | None, allow_url: bool) -> B
     raise read_error(
         file,
         "type",
-        f"it is a dict with {sorted(map(str, row))}, and one with array (or raw) and sampling_rate, or with bytes or path,"
-        " is needed",
+        f"it is a dict with {sorted(map(str, row))}; give one with array (or raw) and sampling_rate, or with bytes or"
+        " path",
     )
-
-
-class _HttpOnly(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        if not newurl.lower().startswith(("http://", "https://")):
-            raise URLError(f"redirected to {newurl!r}, which is not http or https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _download(url: str, allow_url: bool) -> io.FileIO:
-    """The contents of a URL in an unnamed temporary file."""
-    if not url.lower().startswith(("http://", "https://")):
-        raise read_error(url, "url", "only http and https URLs can be fetched; give a local path for anything else")
-    if not allow_url:
-        raise read_error(url, "url", "URLs are fetched only with allow_url=True; pass that, or download it first")
-    request = urllib.request.Request(url, headers={"User-Agent": "hf-mathrock"})
-    with tempfile.TemporaryFile(buffering=0) as unnamed:
-        spool = io.FileIO(os.dup(unnamed.fileno()), "r+")  # a plain FileIO, as the reader closes
-    try:
-        with urllib.request.build_opener(_HttpOnly).open(request, timeout=DOWNLOAD_TIMEOUT_SECONDS) as response:
-            while chunk := response.read(2**16):
-                spool.write(chunk)
-                if spool.tell() > MAX_DOWNLOAD_BYTES:
-                    raise read_error(
-                        url, "download", f"it is larger than {MAX_DOWNLOAD_BYTES} bytes; download it yourself"
-                    )
-    except (OSError, ValueError) as error:
-        spool.close()
-        if isinstance(error, AudioReadError):
-            raise
-        raise read_error(url, "download", f"the download failed ({error}); check the address and the network") from None
-    return spool
 
 
 def read_audio(

@@ -10,8 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,39 +20,14 @@ MIN_SAMPLING_RATE, MAX_SAMPLING_RATE = 4_000, 384_000
 MAX_CHANNELS = 32
 
 # What libsndfile may open. It knows two dozen more containers, hardly fuzzed and never music, so they stay shut.
-_SNDFILE_CONTAINERS = {"AIFF", "AU", "CAF", "FLAC", "MP3", "NIST", "OGG", "RF64", "W64", "WAV", "WAVEX"}
+SNDFILE_CONTAINERS = {"AIFF", "AU", "CAF", "FLAC", "MP3", "NIST", "OGG", "RF64", "W64", "WAV", "WAVEX"}
 # Decoders of these overshoot full scale on honest music, so samples beyond 1 say nothing about the file.
 _LOSSY_CONTAINERS = {"MP3", "OGG"}
-# FFmpeg also opens playlists that name other files; only these beginnings ever reach it: (offset, bytes, name).
-_CONTAINER_MAGIC = (
-    (8, b"WAVE", "WAV"),
-    (8, b"AVI ", "AVI"),
-    (0, b"FORM", "AIFF"),
-    (0, b"caff", "CAF"),
-    (0, b".snd", "AU"),
-    (0, b"fLaC", "FLAC"),
-    (0, b"OggS", "OGG"),
-    (0, b"ID3", "MP3"),
-    (4, b"ftyp", "MP4 or M4A"),
-    (4, b"moov", "QuickTime"),
-    (4, b"mdat", "QuickTime"),
-    (4, b"wide", "QuickTime"),
-    (0, b"\x1aE\xdf\xa3", "Matroska or WebM"),
-    (0, b"0&\xb2u\x8ef\xcf\x11", "WMA or ASF"),
-    (0, b"FLV\x01", "FLV"),
-    (0, b"MAC ", "Monkey's Audio"),
-    (0, b"wvpk", "WavPack"),
-    (0, b"TTA1", "True Audio"),
-    (0, b"DSD ", "DSF"),
-    (0, b"FRM8", "DSDIFF"),
-    (0, b"#!AMR", "AMR"),
-    (0, b"\x0bw", "AC-3"),
-    (0, b"\x00\x00\x01\xba", "MPEG programme stream"),
-    (0, b"G@", "MPEG transport stream"),
-)
-# Multiples of this many frames end on a codec frame in AAC (1024), HE-AAC (2048), MP3 (1152) and Opus (960). A range
-# that ends inside one makes torchcodec decode again from the beginning of the file at the next range.
-_TORCHCODEC_FRAMES = 8 * 92_160
+# torchcodec is asked for ranges that end where codec frames end in AAC (1024), HE-AAC (2048), MP3 (1152) and Opus
+# (960): after any other it starts again from the beginning of the file. Some containers make it do so always, hence few
+# ranges.
+_CODEC_FRAMES = 92_160
+_MAX_RANGE_SAMPLES = 2**24  # 64 MiB of float32, of which torchcodec needs several; three minutes of stereo
 
 
 class AudioReadError(ValueError):
@@ -129,148 +103,26 @@ class BlockReader(Protocol):
     def close(self) -> None: ...
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def printable_name(path: str | bytes | os.PathLike) -> str:
-    """The path as text that every terminal and JSON writer accepts; undecodable bytes become backslash escapes."""
-    return os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
-
-
-def open_regular_file(path: str | bytes | os.PathLike) -> io.FileIO:
-    """Open a regular file for reading without ever waiting: a pipe or a device is refused, not read.
-
-    Raises:
-        AudioReadError: `missing`, `directory`, `not_regular`, `permission`, `empty` or `io`.
-    """
-    file = printable_name(path)
-    # Non-blocking, because opening a pipe nobody writes to waits for ever. The checks run on the descriptor that is read.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(path, flags)
-    except (FileNotFoundError, NotADirectoryError):
-        raise read_error(file, "missing", "there is no such file; check the spelling and the working folder") from None
-    except PermissionError:
-        if os.path.isdir(path):  # Windows answers so for a folder
-            raise read_error(file, "directory", "it is a folder; give the audio files inside it") from None
-        raise read_error(file, "permission", "permission denied; make it readable for this user") from None
-    except (OSError, ValueError) as error:
-        raise read_error(file, "io", f"the system cannot open it ({error})") from None
-    status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_size > 0:
-        return io.FileIO(descriptor, "r")
-    os.close(descriptor)
-    if stat.S_ISDIR(status.st_mode):
-        raise read_error(file, "directory", "it is a folder; give the audio files inside it")
-    if not stat.S_ISREG(status.st_mode):
-        raise read_error(file, "not_regular", "it is a pipe, socket or device; copy its contents to a file first")
-    raise read_error(file, "empty", "the file is empty (0 bytes); it was probably never written in full")
-
-
-def open_stream(stream: Any, file: str | None, *, owned: bool) -> BlockReader:
-    """Find the decoder for a seekable binary stream, by its contents and never by its name.
-
-    Args:
-        stream: seekable binary file object, read from its beginning.
-        file: printable name for messages, or `None`.
-        owned: `stream` is ours, an `io.FileIO` that the reader closes (and that is closed here on failure).
-    """
-    try:
-        return _find_decoder(stream, file, owned)
-    except BaseException:
-        if owned:
-            stream.close()
-        raise
-
-
-def _find_decoder(stream: Any, file: str | None, owned: bool) -> BlockReader:
-    try:
-        stream.seek(0)
-        head = stream.read(64)
-        stream.seek(0)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise read_error(
-            file, "io", f"the file object cannot be read and rewound ({error}); pass its bytes instead"
-        ) from None
-    if not isinstance(head, bytes):
-        raise read_error(file, "type", "the file object gives text, not bytes; open it with mode 'rb'")
-    if not head:
-        raise read_error(file, "empty", "it holds 0 bytes; it was probably never written in full")
-    try:
-        return SoundFileReader(stream, file, owned)
-    except _Undecodable as refused:
-        refusal = str(refused)
-    container = _container_of(head)
-    if container is None:
-        raise read_error(file, "not_audio", f"{_describe(head)}; give a WAV, FLAC, OGG, MP3, AIFF or M4A file")
-    decoder_class, missing = _torchcodec_decoder()
-    if decoder_class is None and container in _SNDFILE_CONTAINERS:
-        raise read_error(
-            file,
-            "damaged",
-            f"libsndfile cannot read this {container} ({refusal}), so it is damaged or holds a rare codec; get an intact"
-            ' copy, or for a rare codec: pip install "hf-mathrock[ffmpeg]" and the FFmpeg libraries',
-        )
-    if decoder_class is None:
-        raise read_error(
-            file,
-            "needs_ffmpeg",
-            f"it looks like {container}, which libsndfile cannot read ({refusal}), and torchcodec is not usable"
-            f' ({missing}); pip install "hf-mathrock[ffmpeg]" and the FFmpeg libraries, or convert it to WAV, FLAC or MP3',
-        )
-    try:
-        stream.seek(0)
-        return TorchCodecReader(decoder_class(stream), file)
-    except AudioReadError:
-        raise
-    except Exception as error:  # torchcodec raises RuntimeError, ValueError and others for what FFmpeg refuses
-        raise read_error(
-            file,
-            "damaged",
-            f"it looks like {container}, but neither libsndfile ({refusal}) nor torchcodec ({_problem(error)}) can read"
-            " it; get an intact copy or convert it to WAV, FLAC or MP3",
-        ) from None
-
-
-def _container_of(head: bytes) -> str | None:
-    for offset, magic, name in _CONTAINER_MAGIC:
-        if head.startswith(magic, offset):
-            return name
-    if len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0:
-        return "AAC" if head[1] & 0xF6 == 0xF0 else "MP3"
-    return None
-
-
-def _describe(head: bytes) -> str:
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer, not the audio itself (run `git lfs pull`)"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg")):
-        return "it is a web page or XML, not audio (a download that answered with an error page?)"
-    if text.startswith((b"#extm3u", b"[playlist]")):
-        return "it is a playlist, not audio (give the files it lists)"
-    if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return "it is text, not audio"
-    return f"it is not audio in any known container (first bytes {head[:8].hex(' ')})"
-
-
-def _problem(error: Exception) -> str:
+def describe_problem(error: Exception) -> str:
     """A library's complaint, shortened to one clause."""
     text = str(getattr(error, "error_string", error)).strip() or type(error).__name__
     if "not a regular file" in text:  # what libsndfile says when the MP3 decoder finds no frame
         return "no frame in it decodes"
-    return text.splitlines()[0].removeprefix("Error : ").rstrip(" .")[:200]
+    text = re.sub(r"^\w+, \S+:\d+, ", "", text.splitlines()[0])  # torchcodec begins with its source line
+    return text.removeprefix("Error : ").rstrip(" .")[:200]
 
 
 # --- libsndfile ------------------------------------------------------------------------------------------------------
 
 
-_CORRECTED_LENGTH = re.compile(
-    r"^\s*(?:data|ssnd|data size)\s*: (?P<claimed>\d+) \(should be (?P<actual>\d+)\)", re.IGNORECASE | re.MULTILINE
+# What libsndfile's log says when a header claims more than the file holds: WAV, AIFF, AU and W64; then RF64.
+_CORRECTED_LENGTHS = (
+    re.compile(r"^\s*(?:data|SSND|Data Size|riff)\s*: (?P<claimed>\d+) \(should be (?P<actual>\d+)\)", re.MULTILINE),
+    re.compile(r"frame count (?P<actual>\d+) does not match value from 'ds64' chunk of (?P<claimed>\d+)"),
 )
 
 
-class _Undecodable(Exception):
+class UndecodableError(Exception):
     """libsndfile does not take this stream; another decoder may."""
 
 
@@ -281,7 +133,9 @@ class SoundFileReader:
         try:
             import soundfile
         except (ImportError, OSError) as error:  # OSError: the binding is there, the library is not
-            raise _Undecodable(f"soundfile is not usable: {_problem(error)}; pip install soundfile") from None
+            raise UndecodableError(
+                f"soundfile is not usable: {describe_problem(error)}; pip install soundfile"
+            ) from None
 
         class Sequential(soundfile.SoundFile):
             # After every read soundfile seeks to where it already is if the file is seekable. That costs time, and it
@@ -296,10 +150,10 @@ class SoundFileReader:
         try:
             self._sound = Sequential(target, closefd=False)
         except (soundfile.LibsndfileError, RuntimeError, TypeError, OSError) as error:
-            raise _Undecodable(_problem(error)) from None
-        if self._sound.format not in _SNDFILE_CONTAINERS:
+            raise UndecodableError(describe_problem(error)) from None
+        if self._sound.format not in SNDFILE_CONTAINERS:
             self._sound.close()
-            raise _Undecodable(f"it looks like {self._sound.format}, which is not accepted")
+            raise UndecodableError(f"it looks like {self._sound.format}, which is not accepted")
         self.cut_short = False
         self.info = AudioInfo(
             file=file,
@@ -315,14 +169,14 @@ class SoundFileReader:
         frames = self._sound.frames
         if not 0 < frames < 2**62:  # libsndfile's words for "unknown"
             return None
-        # libsndfile quietly corrects a data chunk that claims more than the file holds; only its log tells.
-        lie = _CORRECTED_LENGTH.search(self._sound.extra_info)
-        if lie is None or int(lie["actual"]) == 0:
-            return frames
-        claimed, actual = int(lie["claimed"]), int(lie["actual"])
-        if claimed >= 0x7FFFF000:  # what programs that write into a pipe put for "length unknown"
-            return None
-        return frames * claimed // actual
+        # libsndfile quietly corrects a length that lies; only its log tells.
+        lies = (pattern.search(self._sound.extra_info) for pattern in _CORRECTED_LENGTHS)
+        for claimed, actual in ((int(lie["claimed"]), int(lie["actual"])) for lie in lies if lie):
+            if claimed >= 0x7FFFF000:  # what programs that write into a pipe put for "length unknown"
+                return None
+            if claimed > actual > 0:
+                return frames * claimed // actual
+        return frames
 
     def blocks(self, num_frames: int) -> Iterator[np.ndarray]:
         self.cut_short = False
@@ -339,7 +193,7 @@ class SoundFileReader:
         except (self._library_error, RuntimeError) as error:
             if num_read == 0:
                 raise read_error(
-                    self.info.file, "damaged", f"nothing in it decodes ({_problem(error)}); get an intact copy"
+                    self.info.file, "damaged", f"nothing in it decodes ({describe_problem(error)}); get an intact copy"
                 ) from None
             self.cut_short = True
         if "without an End-Of-Stream flag" in self._sound.extra_info:
@@ -354,7 +208,7 @@ class SoundFileReader:
 # --- torchcodec ------------------------------------------------------------------------------------------------------
 
 
-def _torchcodec_decoder() -> tuple[Any, str]:
+def load_torchcodec() -> tuple[Any, str]:
     """torchcodec's `AudioDecoder` and "", or `None` and why not.
 
     The wheel can be there and yet fail to load: OSError for a missing CUDA library, RuntimeError for missing FFmpeg.
@@ -362,23 +216,30 @@ def _torchcodec_decoder() -> tuple[Any, str]:
     try:
         from torchcodec.decoders import AudioDecoder
     except (ImportError, OSError, RuntimeError) as error:
-        return None, _problem(error)
+        return None, describe_problem(error)
     return AudioDecoder, ""
 
 
 class TorchCodecReader:
-    """Blocks from a torchcodec `AudioDecoder`, ours or the caller's (a decoded row of `datasets`), range by range."""
+    """Blocks from a torchcodec `AudioDecoder`, ours or the caller's (a decoded row of `datasets`), range by range.
 
-    def __init__(self, decoder: Any, file: str | None):
-        self._decoder = decoder
+    Args:
+        make_decoder: gives a decoder at the beginning of the audio. A fresh one for every reading makes the samples
+            reproducible: AAC decoders fill in noise, and go on with their random numbers after a rewind.
+        file: printable name for messages, or `None`.
+        stream: file object to close with the reader, or `None`.
+    """
+
+    def __init__(self, make_decoder: Callable[[], Any], file: str | None, stream: io.FileIO | None = None):
+        self._make_decoder = make_decoder
+        self._stream = stream
         self.cut_short = False
+        decoder = make_decoder()
         metadata = decoder.metadata
-        if not metadata.sample_rate:
-            raise read_error(file, "damaged", "its audio stream states no sampling rate; get an intact copy")
-        self._range_seconds = _TORCHCODEC_FRAMES / metadata.sample_rate
         self._duration = metadata.duration_seconds
         # The metadata describe the file; a decoder made with another rate or number of channels gives those instead.
-        sampling_rate, data = self._decode(0.0, 0.1, file)
+        # The empty range tells, and decodes nothing.
+        sampling_rate, data = self._decode(decoder, 0.0, 0.0, file)
         self.info = AudioInfo(
             file=file,
             sampling_rate=sampling_rate,
@@ -388,31 +249,43 @@ class TorchCodecReader:
             claimed_frames=round(self._duration * sampling_rate) if self._duration else None,
             lossy=True,
         )
+        units = max(1, _MAX_RANGE_SAMPLES // (_CODEC_FRAMES * self.info.channels))
+        self._range_seconds = units * _CODEC_FRAMES / (metadata.sample_rate or sampling_rate)
 
-    def _decode(self, start: float, stop: float, file: str | None) -> tuple[int, np.ndarray]:
+    def _decode(self, decoder: Any, start: float, stop: float, file: str | None) -> tuple[int, np.ndarray]:
         try:
-            samples = self._decoder.get_samples_played_in_range(start, stop)
+            samples = decoder.get_samples_played_in_range(start, stop)
         except Exception as error:  # its types differ between versions
             raise read_error(
-                file, "damaged", f"nothing in it decodes ({_problem(error)}); get an intact copy"
+                file, "damaged", f"nothing in it decodes ({describe_problem(error)}); get an intact copy"
             ) from None
-        return int(samples.sample_rate), np.ascontiguousarray(samples.data.cpu().numpy().T, dtype=np.float32)
+        return int(samples.sample_rate), samples.data.cpu().numpy().T
 
     def blocks(self, num_frames: int) -> Iterator[np.ndarray]:
+        decoder = self._make_decoder()
         start = 0.0
         while self._duration is None or start < self._duration:
+            stop = start + self._range_seconds
             try:
-                _, block = self._decode(start, start + self._range_seconds, self.info.file)
+                _, samples = self._decode(decoder, start, stop, self.info.file)
             except AudioReadError:
                 if start == 0:
                     raise
-                return  # past the end of a stream of unknown or overstated length
-            if len(block):
-                yield block
-            start += self._range_seconds
+                if self._duration is None:
+                    return  # the end of a stream of unknown length
+                # Some containers cannot go on from where a range ended; a decoder that comes from the beginning can.
+                try:
+                    decoder = self._make_decoder()
+                    _, samples = self._decode(decoder, start, stop, self.info.file)
+                except AudioReadError:
+                    return  # what is missing of the claimed length tells that it was cut short
+            for first in range(0, len(samples), num_frames):
+                yield np.ascontiguousarray(samples[first : first + num_frames], dtype=np.float32)
+            start = stop
 
     def close(self) -> None:
-        """Nothing to do: the decoder frees itself, and it may be the caller's."""
+        if self._stream is not None:
+            self._stream.close()
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------
@@ -429,6 +302,10 @@ class ArrayReader:
     """
 
     def __init__(self, array: np.ndarray, sampling_rate: int, file: str | None = None):
+        try:
+            rate = int(sampling_rate)
+        except (TypeError, ValueError, OverflowError):
+            raise read_error(file, "rate", f"sampling_rate is {sampling_rate!r}, and must be a number of Hz") from None
         if array.ndim == 1:
             array = array[:, None]
         elif array.ndim == 2:
@@ -442,7 +319,7 @@ class ArrayReader:
         self._scale, self._offset = _integer_scale(array.dtype, file)
         self._array = array
         self.cut_short = False
-        self.info = AudioInfo(file, int(sampling_rate), array.shape[1], "array", str(array.dtype), len(array))
+        self.info = AudioInfo(file, rate, array.shape[1], "array", str(array.dtype), len(array))
 
     def blocks(self, num_frames: int) -> Iterator[np.ndarray]:
         for first in range(0, len(self._array), num_frames):
