@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make demo` and `make test` work on a fresh clone with Python 3.11, pip and make; both can be run again.
+
+.PHONY: demo test lint benchmark setup clean
+.DEFAULT_GOAL := demo
+
+# A file or folder of your own: make demo AUDIO="my songs"
+AUDIO ?= examples/audio
+# Through the environment, so that no character of a path means anything to make's shell.
+export AUDIO
+
+demo: setup
+	.venv/bin/hf-mathrock tag "$$AUDIO" --out demo_out --timeline --segments
+
+test: setup
+	.venv/bin/python -m pytest
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+benchmark: setup
+	.venv/bin/python benchmarks/run.py
+
+setup:
+	@sh scripts/setup.sh
+
+clean:
+	rm -rf .venv demo_out build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say what is installed, and what a checkpoint is: read from files, without loading a model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hf_mathrock.cli.terminal import UsageError, results_console
+
+SUMMARY = "show versions and what a checkpoint can say"
+
+PACKAGES = ("torch", "transformers", "datasets", "huggingface_hub", "safetensors", "numpy", "soundfile", "soxr")
+OPTIONAL_PACKAGES = ("torchaudio", "torchcodec")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of `hf-mathrock info`."""
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default="mathrock-tiny",
+        metavar="MODEL",
+        help="folder of a checkpoint, or name of one inside",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints both parts."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console = results_console()
+    # The facts are gathered as they are printed: a wrong MODEL still leaves the environment on the screen.
+    for title, facts in (("environment", _environment()), ("checkpoint", _checkpoint(args.model))):
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, fact in facts:
+            table.add_row(Text(name), Text(fact))
+        console.print(Text(title, style="bold"))
+        console.print(table)
+        console.print()
+    return 0
+
+
+def _environment() -> Iterator[tuple[str, str]]:
+    import platform
+    from importlib import metadata
+
+    from hf_mathrock import __version__
+
+    yield "hf-mathrock", __version__
+    yield "Python", f"{platform.python_version()} on {platform.platform(terse=True)}"
+    for name in PACKAGES:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            version = "not installed"
+        yield name, version + (f" with {_libsndfile()}" if name == "soundfile" else "")
+    for name in OPTIONAL_PACKAGES:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield name, "not installed (not needed)"
+        else:
+            yield name, f"{version}, {_importable(name)}"
+
+
+def _libsndfile() -> str:
+    try:
+        import soundfile
+    except (ImportError, OSError) as error:
+        return f"no libsndfile: {_first_line(error)}"
+    return f"libsndfile {soundfile.__libsndfile_version__}"
+
+
+def _importable(name: str) -> str:
+    # Only an import tells: the wheels are complete, but the libraries they link may be missing.
+    from importlib import import_module
+
+    try:
+        import_module(name)
+    except (ImportError, OSError, RuntimeError) as error:
+        return f"cannot be imported (not needed): {_first_line(error)}"
+    return "usable"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _folder(model: str) -> Path:
+    from hf_mathrock.zoo import EMBEDDED, embedded_checkpoint
+
+    folder = embedded_checkpoint(model) if model in EMBEDDED else Path(model)
+    if not (folder / "config.json").is_file():
+        raise UsageError(
+            f"there is no config.json in {str(folder)!r}; give the folder of a checkpoint, or {' or '.join(EMBEDDED)}"
+        )
+    return folder
+
+
+def _checkpoint(model: str) -> Iterator[tuple[str, str]]:
+    folder = _folder(model)
+    config = _read_json(folder / "config.json")
+    yield "name", folder.resolve().name
+    yield "folder", str(folder)
+    yield "type", str(config.get("model_type", "unknown"))
+    for weights in sorted(folder.glob("*.safetensors")):
+        size = weights.stat().st_size / 1e6
+        yield "weights", f"{_num_parameters(weights):,} parameters, {size:.1f} MB ({weights.name})"
+    for task in config.get("tasks", ()):
+        yield task["name"], f"{task['type'].replace('_', ' ')}: {', '.join(task['labels'])}"
+    extractor = folder / "preprocessor_config.json"
+    if extractor.is_file():
+        settings = _read_json(extractor)
+        grid = [name for name in ("window_seconds", "hop_seconds") if name in settings]
+        yield from ((name.replace("_", " "), str(settings[name])) for name in grid)
+    results = folder / "results.json"
+    if results.is_file():
+        yield from _flattened(_read_json(results))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{str(path)!r} is no JSON: {error}") from error
+
+
+def _num_parameters(weights: Path) -> int:
+    """Counts from the header of a safetensors file: its length in 8 bytes, then JSON with the shape of every tensor."""
+    with weights.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    # Integers are look-up tables, running statistics are measured: neither was learned.
+    return sum(
+        math.prod(tensor["shape"])
+        for name, tensor in header.items()
+        if name != "__metadata__" and "F" in tensor["dtype"] and ".running_" not in name
+    )
+
+
+def _flattened(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from _flattened(child, f"{name} {key}".strip().replace("_", " "))
+    elif isinstance(value, float):
+        yield name, f"{value:.3f}"
+    elif not isinstance(value, list):
+        yield name, str(value)

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tag songs: what they feel like, as a table, as JSON and as timeline pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from hf_mathrock.cli.terminal import (
+    ProgressBar,
+    UsageError,
+    positive_float,
+    positive_int,
+    probability,
+    quieten_libraries,
+    results_console,
+    say,
+)
+from hf_mathrock.library.tagging import describe
+
+SUMMARY = "tag songs with emotion, vibe, intensity and tempo"
+# Options that go to the pipeline under their own names.
+PIPELINE_OPTIONS = frozenset(
+    ["top_k", "threshold", "window_seconds", "hop_seconds", "aggregation", "tasks", "batch_size", "device"]
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of `hf-mathrock tag`."""
+    unset: dict[str, Any] = {"default": argparse.SUPPRESS}  # the model's own value is used
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="audio file, or folder to search for audio")
+    parser.add_argument("--model", help="folder or Hub name of a checkpoint (default: the one inside)", **unset)
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", type=Path, metavar="DIR", help="write tags.json into this folder", **unset)
+    output.add_argument("--timeline", action="store_true", help="draw a picture of each clip into --out")
+    output.add_argument("--segments", action="store_true", help="keep the scores of every window in the JSON")
+    output.add_argument("--json", action="store_true", help="print one line of JSON per file instead of the table")
+    output.add_argument("--top-k", type=positive_int, metavar="N", help="keep the N best labels of each task", **unset)
+    how = parser.add_argument_group("how to listen")
+    how.add_argument("--tasks", nargs="+", metavar="TASK", help="only these tasks, e.g. emotion tempo", **unset)
+    how.add_argument("--threshold", type=probability, metavar="X", help="score that makes a label active", **unset)
+    how.add_argument("--window-seconds", type=positive_float, metavar="S", help="length of a window", **unset)
+    how.add_argument("--hop-seconds", type=positive_float, metavar="S", help="distance of two windows", **unset)
+    how.add_argument("--aggregation", choices=("mean", "max", "vote"), help="from windows to the song", **unset)
+    how.add_argument("--batch-size", type=positive_int, metavar="N", help="windows in one forward pass", **unset)
+    how.add_argument("--device", help="where the model runs, e.g. cpu, cuda:0, mps", **unset)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tags the files and returns 1 if any of them failed."""
+    from hf_mathrock.library.scan import scan
+    from hf_mathrock.library.tagging import RecordWriter, tag_files
+    from hf_mathrock.report.table import print_table
+
+    folder: Path | None = getattr(args, "out", None)
+    if folder is None and args.timeline:
+        raise UsageError("--timeline draws pictures and needs a folder for them: add --out DIR")
+    if folder is None and args.segments and not args.json:
+        raise UsageError("the table has no room for --segments: add --json or --out DIR")
+
+    found = scan(args.paths)
+    listed: list[dict[str, Any]] = []
+    taken: set[str] = set()
+    num_failed = 0
+    with ExitStack() as stack:
+        writer = stack.enter_context(RecordWriter(folder / "tags.json")) if folder else None
+        bar = stack.enter_context(ProgressBar("loading the model", total=len(found.files)))
+        refused = ({"file": str(path), "error": error} for path, error in found.errors.items())
+        tagged = tag_files(_load(args), bar.follow(found.files)) if found.files else ()
+        for record in chain(refused, tagged):
+            problem = record.get("error")
+            if problem is None and args.timeline and folder:
+                problem = _draw(record, folder, taken)
+            if problem is not None:
+                num_failed += 1
+                # Most messages name the file; a line that does not would be of no use among many.
+                bar.say(f"error: {problem}" if record["file"] in problem else f"error: {record['file']}: {problem}")
+            if not args.segments:
+                record.pop("segments", None)
+            if writer:
+                writer.write(record)
+            if args.json:
+                print(json.dumps(record, allow_nan=False), flush=True)
+            else:
+                listed.append({key: value for key, value in record.items() if key != "segments"})
+    if listed:
+        print_table(listed, results_console(), num_labels=getattr(args, "top_k", 3))
+    if folder:
+        say(f"wrote {folder / 'tags.json'}" + (f" and {len(taken)} timeline(s)" if taken else ""))
+    if num_failed:
+        say(f"{num_failed} of {len(found.files) + len(found.errors)} failed")
+    return 1 if num_failed else 0
+
+
+def _load(args: argparse.Namespace) -> Any:
+    quieten_libraries(args.debug)
+    import hf_mathrock
+    from hf_mathrock.zoo import EMBEDDED, embedded_checkpoint
+
+    model = getattr(args, "model", None)
+    if model in EMBEDDED:
+        model = str(embedded_checkpoint(model))
+    elif model is not None and not Path(model).exists() and re.match(r"[./~\\]|.*/.*/", model):
+        # Neither `name` nor `org/name`: the Hub would answer with a remark about repository names.
+        raise UsageError(f"there is no folder {model!r}; give a checkpoint folder or a Hub name (org/name)")
+    options = {name: value for name, value in vars(args).items() if name in PIPELINE_OPTIONS}
+    # transformers types its factory by the tasks it ships.
+    pipeline: Callable[..., Any] = hf_mathrock.pipeline
+    try:
+        return pipeline("mathrock-affect", model=model, return_segments=args.segments or args.timeline, **options)
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from error
+    except (AssertionError, RuntimeError) as error:
+        if "device" in options:  # torch has several words for a device that is not there
+            raise UsageError(f"--device {options['device']} cannot be used here: {describe(error)}") from error
+        raise
+
+
+def _draw(record: dict[str, Any], folder: Path, taken: set[str]) -> str | None:
+    """Draws a clip's timeline, notes its name in the record, and returns what went wrong, if anything did."""
+    from hf_mathrock.library.envelope import read_envelope
+    from hf_mathrock.report.timeline import draw_timeline
+
+    stem = Path(record["file"]).stem
+    # Numbered where names repeat; compared without case, since some file systems ignore it.
+    names = chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in count(2)))
+    name = next(name for name in names if name.casefold() not in taken)
+    taken.add(name.casefold())
+    try:
+        draw_timeline(record, read_envelope(record["file"]), folder / name)
+    except (ValueError, OSError) as error:
+        return f"no timeline of {record['file']}: {describe(error)}"
+    record["timeline"] = name
+    return None

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train a model as a recipe says, and print the figures it reached."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from hf_mathrock.cli.terminal import ProgressBar, UsageError
+
+SUMMARY = "train a model from a recipe"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments of `hf-mathrock train`."""
+    parser.add_argument("recipe", type=Path, metavar="RECIPE.yaml", help="names the model, the data and the protocol")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=argparse.SUPPRESS,
+        metavar="DIR",
+        help="folder for the model (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change values of the recipe, e.g. training.num_train_epochs=2",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, and prints the metrics as JSON."""
+    overrides = dict(map(_assignment, args.overrides))
+    from hf_mathrock.training.recipe import run_recipe
+
+    # The trainer has a bar of its own, so this one is on the screen only while windows are made.
+    with ProgressBar("making windows", total=None) as bar:
+        metrics = run_recipe(
+            args.recipe, output_dir=getattr(args, "out", None), overrides=overrides, progress=bar.show_while_busy
+        )
+    print(json.dumps(metrics, indent=2, default=float))
+    return 0
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, sign, value = text.partition("=")
+    if not (key and sign):
+        raise UsageError(f"--set {text!r} is no KEY=VALUE")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {key}: {value!r} is no YAML value") from error
