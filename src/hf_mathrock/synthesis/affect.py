@@ -165,10 +165,10 @@ def intensity_score(drive: float, drums_per_beat: float, strokes_per_beat: float
     """
     return float(
         np.clip(
-            0.3 * drive
-            + 0.3 * np.clip((drums_per_beat - 1) / 3.5, 0, 1)
-            + 0.1 * np.clip(strokes_per_beat / 10, 0, 1)
-            + 0.3 * np.clip((velocity - 0.22) / 0.5, 0, 1),
+            0.15 * drive
+            + 0.35 * np.clip((drums_per_beat - 1) / 3.5, 0, 1)
+            + 0.05 * np.clip(strokes_per_beat / 10, 0, 1)
+            + 0.45 * np.clip((velocity - 0.22) / 0.5, 0, 1),
             0,
             1,
         )

@@ -248,8 +248,12 @@ def _guitar_parts(plan: Arrangement) -> tuple[Player, Player]:
 
 
 def _tone(plan: Arrangement) -> Tone:
-    """Amplifier setting of one guitar: cleaner when quiet, and a notch dirtier for an aggressive section."""
-    dirt = plan.level + (0.08 if plan.vibe == "aggressive" else 0.0) + plan.rng.uniform(-0.1, 0.1)
+    """Amplifier setting of one guitar: mostly cleaner when quiet, and a notch dirtier for an aggressive section.
+
+    Mostly, not always: were the setting the intensity, a listener would need nothing else to tell it, and would be lost
+    where another band's amplifiers sound different.
+    """
+    dirt = plan.level + (0.08 if plan.vibe == "aggressive" else 0.0) + plan.rng.uniform(-0.36, 0.36)
     return "clean" if dirt < 0.33 else "crunch" if dirt < 0.72 else "distorted"
 
 
