@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from hf_mathrock.registry import register, register_now
 from hf_mathrock.version import __version__
 
-
 # Public names and the modules they are fetched from on first use.
 _EXPORTS = {
     "MathRockConfig": "hf_mathrock.models.configuration_mathrock",
@@ -33,7 +32,21 @@ _EXPORTS = {
     "pipeline": "transformers",
 }
 
-__all__ = ["__version__", "register", *_EXPORTS]  # noqa: PLE0604
+__all__ = [
+    "AudioReadError",
+    "MathRockAffectPipeline",
+    "MathRockConfig",
+    "MathRockFeatureExtractor",
+    "MathRockForAudioClassification",
+    "MathRockModel",
+    "MathRockTrainer",
+    "MathRockTrainingArguments",
+    "__version__",
+    "embedded_checkpoint",
+    "open_audio",
+    "pipeline",
+    "register",
+]
 
 if TYPE_CHECKING:
     from transformers import pipeline

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -103,8 +104,25 @@ def _shield_from_broken_torchaudio(import_utils: Any) -> None:
 
     available = import_utils.is_torchaudio_available
     import_utils.is_torchaudio_available = importable
+    # Where it has been handed on already, the name there is another one.
     if (package := sys.modules.get("transformers.utils")) is not None:
-        package.is_torchaudio_available = importable
+        vars(package)["is_torchaudio_available"] = importable
+
+
+def _store_paths_without_torchcodec(audio: Any) -> None:
+    """Let `datasets` build an audio folder where torchcodec cannot be imported.
+
+    `Audio.encode_example` of datasets 5.2 imports torchcodec, which needs FFmpeg's libraries, before it looks whether
+    there is anything to encode; a path is only written down.
+    """
+
+    def encode(function: Any, instance: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        value = args[0] if args else kwargs.get("value")
+        if isinstance(value, (str, os.PathLike)):
+            return {"bytes": None, "path": os.fspath(value)}
+        return function(*args, **kwargs)
+
+    wrapt.wrap_function_wrapper(audio, "Audio.encode_example", encode)
 
 
 # What a user calls to look something up in transformers' registries.
@@ -120,6 +138,10 @@ def _register_before(function: Any, instance: Any, args: tuple, kwargs: dict[str
     return function(*args, **kwargs)
 
 
+def _wrap(function: str, module: Any) -> None:
+    wrapt.wrap_function_wrapper(module, function, _register_before)
+
+
 def register() -> None:
     """Have transformers know this package's families and tasks from their first use on; `import hf_mathrock` calls it.
 
@@ -127,8 +149,6 @@ def register() -> None:
     until one of the functions that look something up is called.
     """
     wrapt.register_post_import_hook(_shield_from_broken_torchaudio, "transformers.utils.import_utils")
+    wrapt.register_post_import_hook(_store_paths_without_torchcodec, "datasets.features.audio")
     for module_name, function in _ENTRY_POINTS:
-        wrapt.register_post_import_hook(
-            lambda module, function=function: wrapt.wrap_function_wrapper(module, function, _register_before),
-            module_name,
-        )
+        wrapt.register_post_import_hook(partial(_wrap, function), module_name)

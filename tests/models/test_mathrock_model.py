@@ -100,7 +100,8 @@ def test_every_parameter_has_a_gradient(tiny_model):
     torch.manual_seed(0)
     # LayerDrop may skip a layer of a single step.
     for layer_step in range(4):
-        model(**MathRockFeatureExtractor()([tones(10, seed=layer_step), tones(10, seed=9)]), labels=labels).loss.backward()
+        inputs = MathRockFeatureExtractor()([tones(10, seed=layer_step), tones(10, seed=9)])
+        model(**inputs, labels=labels).loss.backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert without == []
 
@@ -215,7 +216,8 @@ class TestExtractor:
         mono = tones(4, rate=44_100)
         extractor = MathRockFeatureExtractor()
         expected = extractor(mono, sampling_rate=44_100)
-        for stereo in (np.stack([mono, mono]), np.stack([mono, mono], axis=1), torch.from_numpy(np.stack([mono, mono]))):
+        both = np.stack([mono, mono])
+        for stereo in (both, both.T, torch.from_numpy(both)):
             given = extractor(stereo, sampling_rate=44_100)
             torch.testing.assert_close(given["input_values"], expected["input_values"], atol=1e-6, rtol=0)
 

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=argparse.SUPPRESS,
         metavar="DIR",
-        help="folder for the model (default: the recipe's)",
+        help="folder for the model (default: runs/ and the recipe's name)",
     )
     parser.add_argument(
         "--set",

@@ -72,15 +72,17 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path.name} is refused: it asks for more than tensors ({_asked_for(error)}). A pickle can run any code; ask "
-            "its author for a plain state dict or safetensors."
+            f"{path.name} is refused: it asks for more than tensors ({_asked_for(error)}). A pickle can run any code; "
+            "ask its author for a plain state dict or safetensors."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ValueError(f"{path.name} is no readable checkpoint: {_first_line(error)}") from error
     if isinstance(loaded, Mapping) and isinstance(loaded.get("model_state_dict"), Mapping):
         loaded = loaded["model_state_dict"]
     if not isinstance(loaded, Mapping) or not loaded:
-        raise ValueError(f"{path.name} holds no state dict: expected names and tensors, or a `model_state_dict` of them.")
+        raise ValueError(
+            f"{path.name} holds no state dict: expected names and tensors, or a `model_state_dict` of them."
+        )
     for name, tensor in loaded.items():
         if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
             raise ValueError(f"{path.name}: {name!r} is no dense tensor.")
@@ -155,8 +157,8 @@ def convert_checkpoint(
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: The checkpoint is refused or unreadable, or its tensors do not fit the model: missing, unexpected and
-            misshapen ones are named.
+        ValueError: The checkpoint is refused or unreadable, or its tensors do not fit the model: missing, unexpected
+            and misshapen ones are named.
     """
     state_dict = read_state_dict(source)
     renamed, unexpected = rename(state_dict)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hf_mathrock.data.labels import encode_labels
-from hf_mathrock.models.audio_input import AudioWindow, read_audio
+from hf_mathrock.models.audio_input import AudioWindow, open_audio
 
 
 class MathRockCollator:
@@ -48,22 +48,27 @@ class MathRockCollator:
         else:
             batch = dict(self.feature_extractor.featurize([self._window(row["audio"]) for row in rows]))
         labels = [row["labels"] if "labels" in row else encode_labels(self.tasks, row) for row in rows]
-        batch["labels"] = {
+        stacked = {
             task["name"]: torch.as_tensor(np.stack([np.asarray(label[task["name"]]) for label in labels]))
             for task in self.tasks
         }
-        return batch
+        return {**batch, "labels": stacked}
 
     def _window(self, audio: Any) -> AudioWindow:
-        """One window of a recording, at both of the extractor's rates."""
+        """One window of a recording: one of those that sound, at random; or the one in the middle."""
         extractor = self.feature_extractor
-        rates = extractor.sampling_rates
-        tracks = {rate: read_audio(audio, rate) for rate in rates}
-        duration = min(len(track) / rate for rate, track in tracks.items())
-        spare = max(0.0, duration - extractor.window_seconds)
-        start = self._random.uniform(0, spare) if self.train else spare / 2
-        cut = {
-            rate: track[round(start * rate) :][: round(extractor.window_seconds * rate)]
-            for rate, track in tracks.items()
-        }
-        return AudioWindow(index=0, start=start, end=start + min(duration, extractor.window_seconds), audio=cut)
+        length = extractor.window_seconds
+        with open_audio(audio, extractor.sampling_rate) as source:
+            kept, num_sounding = None, 0
+            claimed_seconds = (source.info.claimed_frames or 0) / source.info.sampling_rate
+            middle = max(0.0, (claimed_seconds - length) / 2)
+            for window in source.windows(length, length / 4, extractor.sampling_rates):
+                if self.train:
+                    # Each sounding window with the same chance, without keeping them all.
+                    num_sounding += "silent" not in window.quality
+                    if kept is None or ("silent" not in window.quality and self._random.random() * num_sounding < 1):
+                        kept = window
+                elif kept is None or window.start <= middle:
+                    kept = window
+        assert kept is not None  # a recording has at least one window
+        return kept

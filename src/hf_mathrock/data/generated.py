@@ -19,9 +19,9 @@ from torch.utils.data import Dataset
 
 from hf_mathrock.data.labels import encode_labels
 from hf_mathrock.models.audio_input import open_audio
+from hf_mathrock.synthesis import RECIPE_VERSION
 from hf_mathrock.synthesis.composer import compose
 from hf_mathrock.synthesis.renderer import render
-from hf_mathrock.version import __version__
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class GeneratedWindows(Dataset):
         num_workers: int = 2,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        key = json.dumps([asdict(split), extractor.to_dict(), list(tasks), __version__], sort_keys=True, default=str)
+        key = json.dumps([asdict(split), extractor.to_dict(), list(tasks), RECIPE_VERSION], sort_keys=True, default=str)
         folder = Path(cache_dir) / hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
         if not (folder / "facts.json").exists():
             _compute(split, extractor, tasks, folder, num_workers, progress)
@@ -134,8 +134,8 @@ class GeneratedWindows(Dataset):
     def _augmented(self, values: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Turn the window round in time, change its level and colour, and hide a band and a moment of it.
 
-        Without the turn a small model learns onset positions by heart. Both streams turn by the same whole number of mel
-        frames. Level and colour (a smooth curve over the mel bands) vary by up to 10 and 6 dB.
+        Without the turn a small model learns onset positions by heart. Both streams turn by the same whole number of
+        mel frames. Level and colour (a smooth curve over the mel bands) vary by up to 10 and 6 dB.
         """
         random = self._random
         num_frames = features.shape[1] - 1
@@ -190,5 +190,6 @@ def _compute(
             facts.append(row[3])
             if progress is not None:
                 progress(index + 1, split.num)
-    np.savez(folder / "labels.npz", **{name: np.stack(stacked) for name, stacked in labels.items()})
+    arrays: dict[str, Any] = {name: np.stack(stacked) for name, stacked in labels.items()}
+    np.savez(folder / "labels.npz", **arrays)
     (folder / "facts.json").write_text(json.dumps(facts))

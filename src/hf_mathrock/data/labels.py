@@ -15,7 +15,9 @@ UNKNOWN = -100
 
 
 def _is_unknown(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value)
+    if isinstance(value, str):
+        return not value
+    return value is None or (isinstance(value, (float, np.floating)) and math.isnan(value))
 
 
 def _index(task: Mapping[str, Any], value: Any) -> int:
@@ -28,6 +30,8 @@ def _index(task: Mapping[str, Any], value: Any) -> int:
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"the labels are {', '.join(labels)}."
         raise ValueError(f"{value!r} is no label of the task {task['name']!r}; {hint}")
     index = int(value)
+    if index != value:
+        raise ValueError(f"{value!r} is no label of the task {task['name']!r}: give a name or a whole number.")
     if not 0 <= index < len(labels):
         raise ValueError(f"{index} is no label of the task {task['name']!r}, which has {len(labels)} (from 0).")
     return index
@@ -38,8 +42,8 @@ def encode_label(task: Mapping[str, Any], value: Any) -> np.ndarray:
 
     Args:
         task: An entry of `MathRockConfig.tasks`.
-        value: A label's name or number; for a multi-label task also a list of these, or a multi-hot array of the
-            task's length (floats or booleans). `None`, NaN and the empty string: unknown. An empty list: known to have
+        value: A label's name or number; for a multi-label task also a list of these, or a multi-hot list or array of
+            the task's length. `None`, NaN and the empty string: unknown. An empty list: known to have
             none of the labels.
 
     Returns:
@@ -55,8 +59,16 @@ def encode_label(task: Mapping[str, Any], value: Any) -> np.ndarray:
         return np.full(size, UNKNOWN, dtype=np.float32)
     if isinstance(value, (str, int, np.integer)):
         value = [value]
-    if len(value) == size and all(isinstance(entry, (float, bool, np.floating, np.bool_)) for entry in value):
-        return np.asarray(value, dtype=np.float32)
+    if len(value) == size and not any(isinstance(entry, str) for entry in value):
+        # As many whole numbers as labels: a multi-hot row repeats itself, label numbers do not.
+        whole = all(isinstance(entry, (int, np.integer)) and not isinstance(entry, bool) for entry in value)
+        if not whole or len(set(value)) < size:
+            return np.asarray(value, dtype=np.float32)
+        if set(value) <= {0, 1}:
+            raise ValueError(
+                f"{list(value)} can be read in two ways for the {size} labels of {task['name']!r}: as a multi-hot row "
+                "or as label numbers. Give names, or a row of booleans or floats."
+            )
     encoded = np.zeros(size, dtype=np.float32)
     encoded[[_index(task, entry) for entry in value]] = 1
     return encoded

@@ -10,11 +10,13 @@ from transformers import PreTrainedConfig
 from transformers.models.clap.configuration_clap import ClapAudioConfig
 from transformers.models.wavlm.configuration_wavlm import WavLMConfig
 
-EMOTIONS = (
-    "admiration amusement anger annoyance approval caring confusion curiosity desire disappointment disapproval "
-    "disgust embarrassment excitement fear gratitude grief joy love nervousness optimism pride realization relief "
-    "remorse sadness surprise neutral"
-).split()
+# fmt: off
+EMOTIONS = [
+    "admiration", "amusement", "anger", "annoyance", "approval", "caring", "confusion", "curiosity", "desire",
+    "disappointment", "disapproval", "disgust", "embarrassment", "excitement", "fear", "gratitude", "grief", "joy",
+    "love", "nervousness", "optimism", "pride", "realization", "relief", "remorse", "sadness", "surprise", "neutral",
+]
+# fmt: on
 VIBES = ["aggressive", "atmospheric", "melancholic", "technical"]
 INTENSITIES = ["low", "medium", "high"]
 TEMPI = ["slow", "moderate", "fast"]
@@ -28,7 +30,7 @@ DEFAULT_TASKS: list[dict[str, Any]] = [
 
 # Keys of the pipeline's result beside the tasks: a task of that name would overwrite them.
 RESERVED_TASK_NAMES = (
-    {"file", "duration", "sampling_rate", "quality", "segments", "embedding", "model", "settings", "error"}
+    {"file", "duration", "sampling_rate", "quality", "segments", "embedding", "model", "settings", "error", "timeline"}
     | {"start", "end"}
 )  # fmt: skip
 
@@ -71,8 +73,8 @@ def _checked_task(task: dict[str, Any]) -> dict[str, Any]:
     name, labels = task["name"], list(task["labels"])
     if not isinstance(name, str) or not name.isidentifier() or name in RESERVED_TASK_NAMES:
         raise ValueError(
-            f"{name!r} cannot name a task: use letters, digits and underscores, and none of {sorted(RESERVED_TASK_NAMES)}, "
-            "which the pipeline's result uses itself."
+            f"{name!r} cannot name a task: use letters, digits and underscores, and none of "
+            f"{sorted(RESERVED_TASK_NAMES)}, which the pipeline's result uses itself."
         )
     if task["type"] not in ("multi_label", "single_label"):
         raise ValueError(f"The task {name!r} has type {task['type']!r}; allowed: 'multi_label', 'single_label'.")
@@ -129,9 +131,9 @@ class MathRockConfig(PreTrainedConfig):
         "task_losses",
     ]
 
-    wavlm_config: dict | PreTrainedConfig | None = None
-    clap_audio_config: dict | PreTrainedConfig | None = None
-    tasks: list | None = None
+    wavlm_config: Any = None
+    clap_audio_config: Any = None
+    tasks: Any = None
     projection_size: int = 512
     hidden_size: int = 512
     fusion_dropout: float = 0.3
@@ -177,7 +179,7 @@ class MathRockConfig(PreTrainedConfig):
     @property
     def task_names(self) -> list[str]:
         """Names of the tasks, in order."""
-        return [task["name"] for task in self.tasks or []]
+        return [task["name"] for task in self.tasks]
 
     def task(self, name: str) -> dict[str, Any]:
         """The entry of one task.
@@ -185,7 +187,7 @@ class MathRockConfig(PreTrainedConfig):
         Raises:
             ValueError: There is no such task.
         """
-        for task in self.tasks or []:
+        for task in self.tasks:
             if task["name"] == name:
                 return task
         raise ValueError(f"This model has no task {name!r}; its tasks are {self.task_names}.")

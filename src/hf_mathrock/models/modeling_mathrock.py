@@ -119,14 +119,19 @@ class MathRockModel(MathRockPreTrainedModel):
         return self.config.return_dict if return_dict is None else return_dict
 
 
-def _load_backbone(
-    source: str | os.PathLike[str], classes: Mapping[str, type[PreTrainedModel]]
-) -> PreTrainedModel:
+def _public_name(source: str | os.PathLike[str]) -> str:
+    """A Hub name as it is; of a folder its own name, since configs are published and paths are private."""
+    path = os.fspath(source)
+    return os.path.basename(os.path.abspath(path)) if os.path.isdir(path) else path
+
+
+def _load_backbone(source: str | os.PathLike[str], classes: Mapping[str, type[PreTrainedModel]]) -> PreTrainedModel:
     """A pretrained backbone; `classes` says which class reads which model type."""
     model_type = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
     if model_type not in classes:
         raise ValueError(
-            f"{os.fspath(source)} is a {model_type!r} checkpoint; expected one of type {' or '.join(map(repr, classes))}."
+            f"{os.fspath(source)} is a {model_type!r} checkpoint; expected one of type "
+            f"{' or '.join(map(repr, classes))}."
         )
     model, info = classes[model_type].from_pretrained(source, output_loading_info=True)
     if missing := sorted(info["missing_keys"]):
@@ -189,7 +194,7 @@ class MathRockForAudioClassification(MathRockPreTrainedModel):
         config = MathRockConfig(
             wavlm_config=streams["wavlm"].config.to_dict(),
             clap_audio_config=streams["clap_audio"].config.to_dict(),
-            backbones={"wavlm": os.fspath(wavlm), "clap_audio": os.fspath(clap)},
+            backbones={"wavlm": _public_name(wavlm), "clap_audio": _public_name(clap)},
             **kwargs,
         )
         model = cls(config)

@@ -22,11 +22,11 @@ class MathRockModelOutput(ModelOutput):
         clap_audio_hidden_states: Likewise the CLAP tower's, each `(batch_size, channels, height, width)`.
     """
 
-    embeddings: torch.FloatTensor | None = None
-    wavlm_embeddings: torch.FloatTensor | None = None
-    clap_audio_embeddings: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    clap_audio_hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    embeddings: torch.Tensor | None = None
+    wavlm_embeddings: torch.Tensor | None = None
+    clap_audio_embeddings: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    clap_audio_hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -45,12 +45,12 @@ class MathRockClassifierOutput(ModelOutput):
         clap_audio_hidden_states: As in `MathRockModelOutput`.
     """
 
-    loss: torch.FloatTensor | None = None
-    logits: torch.FloatTensor | None = None
-    task_logits: dict[str, torch.FloatTensor] | None = None
-    task_losses: dict[str, torch.FloatTensor] | None = None
-    embeddings: torch.FloatTensor | None = None
-    wavlm_embeddings: torch.FloatTensor | None = None
-    clap_audio_embeddings: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
-    clap_audio_hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    task_logits: dict[str, torch.Tensor] | None = None
+    task_losses: dict[str, torch.Tensor] | None = None
+    embeddings: torch.Tensor | None = None
+    wavlm_embeddings: torch.Tensor | None = None
+    clap_audio_embeddings: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    clap_audio_hidden_states: tuple[torch.Tensor, ...] | None = None

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers.pipelines.base import ChunkPipeline
 from transformers.dynamic_module_utils import custom_object_save
+from transformers.pipelines.base import ChunkPipeline
 
 from .audio_input import AudioReadError, AudioReport, AudioWindow, open_audio
 
@@ -77,6 +77,10 @@ class MathRockAffectPipeline(ChunkPipeline):
     _load_feature_extractor = True
     _load_image_processor = False
     _load_processor = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model.eval()  # one straight from a trainer would still drop units out
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Tag one recording, or many.
@@ -191,7 +195,7 @@ class MathRockAffectPipeline(ChunkPipeline):
         try:
             with open_audio(inputs, sampling_rate or extractor.sampling_rate, allow_url=allow_url) as source:
                 window = None
-                for following in source.windows(*grid, extractor.sampling_rates):
+                for following in source.windows(grid[0], grid[1], extractor.sampling_rates):
                     if window is not None:
                         yield {"recording": recording, "window": window, "is_last": False}
                     window = following
@@ -314,8 +318,8 @@ class MathRockAffectPipeline(ChunkPipeline):
             result["segments"] = segments
         if return_embedding:
             embeddings = recording.embeddings
-            mean = np.mean(embeddings, axis=0, dtype=np.float64) if embeddings else None
-            result["embedding"] = None if mean is None else [round(float(value), 6) for value in mean]
+            mean = np.stack(embeddings).mean(axis=0, dtype=np.float64) if embeddings else None
+            result["embedding"] = None if mean is None else [round(value, 6) for value in mean.tolist()]
         result["model"] = self._model_card
         result["settings"] = {
             "tasks": names,

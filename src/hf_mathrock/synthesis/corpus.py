@@ -10,8 +10,9 @@
 Every time written is a time in the audio: the tempo drift of the recording has been applied to the labels too. Single
 strokes lie around their written times with a standard deviation of at most 6 ms and no bias.
 
-`datasets` imports torchcodec before it opens any audio folder, even to read paths alone. Without torchcodec,
-`datasets.load_dataset("json", data_files="metadata.jsonl")` gives the same rows, with `file_name` for the audio.
+`datasets` 5.2 by itself imports torchcodec before it opens any audio folder, even to read paths alone; once
+`hf_mathrock` is imported it does without. `datasets.load_dataset("json", data_files="metadata.jsonl")` gives the same
+rows anywhere, with `file_name` for the audio.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import soundfile
 
+from . import RECIPE_VERSION
 from .composer import compose
 from .midi import write_midi
 from .renderer import render
@@ -36,7 +38,6 @@ from .variation import Variation, draw_variation, perform
 
 AudioFormat = Literal["flac", "wav", "ogg", "mp3"]
 
-_RECIPE_VERSION = 1  # raise it when a change of composer or renderer makes other audio of the same seed
 _SUBTYPES = {"flac": "PCM_16", "wav": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
 _BLOCK_SAMPLES = 1 << 16  # libsndfile's Vorbis encoder overruns its stack on one long write
 
@@ -92,7 +93,7 @@ def write_corpus(
     if audio_format not in get_args(AudioFormat):
         raise ValueError(f"audio_format is {audio_format!r}; it must be one of {', '.join(get_args(AudioFormat))}")
     folder = Path(out)
-    recipe = _Recipe(_RECIPE_VERSION, seed, float(seconds), sampling_rate, audio_format)
+    recipe = _Recipe(RECIPE_VERSION, seed, float(seconds), sampling_rate, audio_format)
     _claim(folder, recipe)
     wanted = range(seed, seed + num)
     missing = [piece_seed for piece_seed in wanted if not _is_finished(folder, recipe, piece_seed)]

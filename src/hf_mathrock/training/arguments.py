@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
@@ -40,5 +41,7 @@ class MathRockTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.task_weights, str):  # as a command line gives it
+            self.task_weights = json.loads(self.task_weights)
         if self.class_weights not in ("balanced", "none"):
             raise ValueError(f"`class_weights` is {self.class_weights!r}; allowed: 'balanced', 'none'.")

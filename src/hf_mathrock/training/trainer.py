@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ class MathRockTrainer(Trainer):
     """
 
     args: MathRockTrainingArguments
+    data_collator: Any
+    optimizer: Any
 
     def __init__(
         self,
@@ -43,6 +45,8 @@ class MathRockTrainer(Trainer):
         compute_metrics: Any = None,
         **kwargs: Any,
     ) -> None:
+        if model is None:
+            raise ValueError("Pass a `model`: its config names the tasks, so it cannot be made later by `model_init`.")
         args = args or MathRockTrainingArguments("trainer_output")
         tasks = model.config.tasks
         self._eval_collator = data_collator
@@ -72,12 +76,12 @@ class MathRockTrainer(Trainer):
         """Weights of every single-label task's classes, from the label columns of the training set."""
         if self.args.class_weights == "none" or dataset is None or not hasattr(dataset, "__len__"):
             return {}
-        columns = [task["name"] for task in tasks if task["name"] in (getattr(dataset, "column_names", None) or [])]
-        if columns:
-            labels = dataset.select_columns(columns)
-            rows = [encode_labels(tasks, labels[index]) for index in range(len(labels))]
+        if hasattr(dataset, "encoded_labels"):
+            rows = dataset.encoded_labels
         else:
-            rows = getattr(dataset, "encoded_labels", [])
+            if columns := [task["name"] for task in tasks if task["name"] in getattr(dataset, "column_names", [])]:
+                dataset = dataset.select_columns(columns)  # the audio stays unread
+            rows = [encode_labels(tasks, dataset[index]) for index in range(len(dataset))]
         return {name: torch.from_numpy(weight) for name, weight in balanced_class_weights(tasks, rows).items()}
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
@@ -107,7 +111,7 @@ class MathRockTrainer(Trainer):
             gamma=config.focal_gamma if self.args.focal_gamma is None else self.args.focal_gamma,
             label_smoothing=config.label_smoothing if self.args.label_smoothing is None else self.args.label_smoothing,
             class_weights=self.class_weights,
-            task_weights=self.args.task_weights,
+            task_weights=cast("dict[str, float] | None", self.args.task_weights),
         )
         if model.training:
             for name, task_loss in task_losses.items():

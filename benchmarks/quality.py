@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures the embedded checkpoint and writes its `results.json`, its card and the figures in the README.
+
+    python benchmarks/quality.py [--checkpoint DIR] [--audio FOLDER] [--num 400]
+
+Pieces of seeds never trained on, by our renderer and by FluidSynth (Debian: fluidsynth and fluid-soundfont-gm), and
+real recordings with the tempo that two beat trackers agree on. One core, about ten minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+import hf_mathrock
+from hf_mathrock import embedded_checkpoint
+from hf_mathrock.evaluation.generated import Protocol, evaluate_generated
+from hf_mathrock.synthesis.affect import tempo_class
+from hf_mathrock.synthesis.soundfont import find_soundfont
+
+ROOT = Path(__file__).resolve().parents[1]
+AGREEMENT = 0.04  # two trackers agree when they are within 4 % of each other, as in the tempo literature
+
+
+def real_tempi(folder: Path) -> dict[str, dict[str, float]]:
+    """BPM of every recording by two beat trackers: librosa's and, where it is installed, Essentia's."""
+    import librosa
+    import soundfile
+
+    tempi: dict[str, dict[str, float]] = {}
+    for file in sorted(path for path in folder.iterdir() if path.suffix in (".mp3", ".wav", ".flac", ".ogg")):
+        audio, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        mono = librosa.resample(audio.mean(axis=1), orig_sr=rate, target_sr=44_100, res_type="soxr_hq")
+        tempi[file.name] = {"librosa": float(np.atleast_1d(librosa.beat.beat_track(y=mono, sr=44_100)[0])[0])}
+        try:
+            import essentia.standard
+        except ImportError:
+            continue
+        tracker = essentia.standard.RhythmExtractor2013(method="multifeature")
+        tempi[file.name]["essentia"] = float(tracker(mono)[0])
+    return tempi
+
+
+def evaluate_recordings(pipe: Any, folder: Path, tempi: dict[str, dict[str, float]]) -> list[dict[str, Any]]:
+    """What the model says of every recording, beside the tempo class the trackers agree on (`None`: they do not)."""
+    rows = []
+    for name, by_tracker in tempi.items():
+        result = pipe(str(folder / name))
+        values = sorted(by_tracker.values())
+        agree = len(values) == 2 and values[1] / values[0] - 1 <= AGREEMENT
+        row = {
+            "file": name,
+            "trackers_bpm": {tracker: round(value, 1) for tracker, value in by_tracker.items()},
+            "tempo_agreed": tempo_class(float(np.mean(values))) if agree else None,
+        }
+        for task in pipe.model.config.task_names:
+            row[task] = {entry["label"]: round(entry["score"], 3) for entry in result[task][:3]}
+        rows.append(row)
+    return rows
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, default=embedded_checkpoint())
+    parser.add_argument("--num", type=int, default=400, help="pieces of each set")
+    parser.add_argument("--audio", type=Path, default=ROOT.parent / "shared" / "audio", help="real recordings")
+    parser.add_argument("--tempi", type=Path, help="JSON of BPM by file and tracker, instead of running the trackers")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    transformers.utils.logging.disable_progress_bar()
+    pipe = hf_mathrock.pipeline("mathrock-affect", model=str(args.checkpoint), device="cpu")
+
+    protocols = {
+        "unseen_seeds": Protocol(args.num, seed=3_000_000),
+        "unseen_renderer": Protocol(args.num, seed=3_500_000, renderer="soundfont"),
+        "whole_pieces": Protocol(max(1, args.num // 2), seed=4_000_000, seconds=30.0),
+    }
+    results: dict[str, Any] = {
+        "checkpoint": args.checkpoint.name,
+        "fingerprint": pipe._model_card["fingerprint"],
+        "num_parameters": sum(parameter.numel() for parameter in pipe.model.parameters()),
+        "versions": {
+            "hf_mathrock": hf_mathrock.__version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "sets": {},
+    }
+    for name, protocol in protocols.items():
+        if protocol.renderer == "soundfont":
+            if (soundfont := find_soundfont()) is None:
+                print(f"{name} left out: no SoundFont found (Debian: fluidsynth, fluid-soundfont-gm)", file=sys.stderr)
+                continue
+            results["soundfont"] = soundfont.name
+        results["sets"][name] = evaluate_generated(
+            pipe, protocol, lambda done, total, name=name: print(f"\r{name} {done}/{total}", end="", file=sys.stderr)
+        )
+        print(file=sys.stderr)
+        print(name, json.dumps(results["sets"][name]["metrics"]), flush=True)
+    if args.audio.is_dir():
+        tempi = json.loads(args.tempi.read_text()) if args.tempi else real_tempi(args.audio)
+        results["recordings"] = evaluate_recordings(pipe, args.audio, tempi)
+    (args.checkpoint / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    print(f"wrote {args.checkpoint.name}/results.json")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
