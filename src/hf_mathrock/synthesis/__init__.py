@@ -2,4 +2,4 @@
 """Generated music with exact labels: a composer, a band that plays it, and the folder it is written to."""
 
 RECIPE_VERSION = 2
-"""Raise it when a change of composer or renderer makes other audio of the same seed; what was kept is then made anew."""
+"""Raise it when composer or renderer make other audio of the same seed; what was kept is then made anew."""
