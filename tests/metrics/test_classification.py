@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
-from hf_mathrock.metrics.classification import evaluate_tasks, multi_label_metrics, single_label_metrics
+from hf_mathrock.metrics.classification import best_threshold, evaluate_tasks, multi_label_metrics, single_label_metrics
 
 TASKS = [
     {"name": "emotion", "type": "multi_label", "labels": ["anger", "joy", "grief"]},
@@ -110,3 +110,17 @@ def test_the_headline_is_the_mean_of_the_tasks_that_are_known(random):
             "mean_score": 1.0,
         }
         assert evaluate_tasks(TASKS, scores, labels | {"tempo": np.full(4, -100)}) == {}
+
+
+def test_the_best_threshold_is_the_one_scikit_learn_would_choose():
+    random = np.random.default_rng(5)
+    labels = (random.random((60, 4)) < 0.3).astype(float)
+    probabilities = np.clip(0.25 * labels + 0.5 * random.random((60, 4)), 0, 1)
+    candidates = np.arange(5, 96) / 100
+    scores = [
+        f1_score(labels, probabilities >= threshold, average="micro", zero_division=0) for threshold in candidates
+    ]
+    assert best_threshold(probabilities, labels) == candidates[int(np.argmax(scores))]
+    labels[0], labels[1:, 0] = -100, -100
+    assert 0.05 <= best_threshold(probabilities, labels) <= 0.95
+    assert best_threshold(probabilities, np.zeros_like(labels)) == 0.5

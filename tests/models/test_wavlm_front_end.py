@@ -3,9 +3,10 @@
 
 import pytest
 import torch
-from transformers.models.wavlm.modeling_wavlm import WavLMFeatureEncoder
+from transformers import WavLMConfig
+from transformers.models.wavlm.modeling_wavlm import WavLMFeatureEncoder, WavLMPositionalConvEmbedding
 
-from hf_mathrock.models.modeling_wavlm_sdpa import PaddingInvariantFeatureEncoder
+from hf_mathrock.models.modeling_wavlm_sdpa import PaddingInvariantFeatureEncoder, SpectralPositionalConvEmbedding
 
 
 @pytest.fixture
@@ -52,3 +53,35 @@ def test_a_constant_row_stays_finite(encoder):
     encoder.__class__ = PaddingInvariantFeatureEncoder
     with torch.no_grad():
         assert encoder(torch.full((1, 4_000), 0.5)).isfinite().all()
+
+
+@pytest.mark.parametrize("kernel_size", [32, 33, 128])
+@pytest.mark.parametrize("num_frames", [1, 31, 499])
+def test_the_positional_convolution_by_spectra_equals_the_stock_one(kernel_size, num_frames, monkeypatch):
+    torch.manual_seed(0)
+    config = WavLMConfig(hidden_size=24, num_conv_pos_embeddings=kernel_size, num_conv_pos_embedding_groups=4)
+    layer = WavLMPositionalConvEmbedding(config)
+    states = torch.randn(3, num_frames, 24)
+    with torch.no_grad():
+        expected = layer(states)
+        layer.__class__ = SpectralPositionalConvEmbedding
+        monkeypatch.setattr(layer.conv, "forward", lambda _: pytest.fail("took the stock path"))
+        torch.testing.assert_close(layer(states), expected, atol=2e-6, rtol=0)
+
+
+def test_the_kept_spectrum_follows_the_weights():
+    config = WavLMConfig(hidden_size=8, num_conv_pos_embeddings=32, num_conv_pos_embedding_groups=2)
+    layer = WavLMPositionalConvEmbedding(config)
+    layer.__class__ = SpectralPositionalConvEmbedding
+    states = torch.randn(1, 50, 8)
+    with torch.no_grad():
+        layer(states)
+        for parameter in layer.conv.parameters():
+            parameter.mul_(1.5)
+    expected = layer(states)  # with gradients: the stock path
+    with torch.no_grad():
+        torch.testing.assert_close(layer(states), expected.detach(), atol=2e-6, rtol=0)
+    layer.load_state_dict({name: 0.5 * tensor for name, tensor in layer.state_dict().items()})
+    expected = layer(states)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(states), expected.detach(), atol=2e-6, rtol=0)

@@ -67,6 +67,27 @@ def multi_label_metrics(
     return {"map": float(np.mean(precisions)), "prior": float(np.mean(priors))}
 
 
+def best_threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The one threshold for all labels of a task that gives the best micro-F1.
+
+    Args:
+        probabilities: `(num_rows, num_labels)` in [0, 1].
+        labels: Multi-hot of the same shape, -100 where unknown; none of the rows a figure is reported on.
+
+    Returns:
+        A multiple of 0.01 in [0.05, 0.95]; 0.5 where no label has a positive.
+    """
+    known = labels != UNKNOWN
+    expected, heard = labels[known] > 0.5, probabilities[known]
+    if not expected.any():
+        return 0.5
+    thresholds = np.arange(5, 96) / 100
+    hits = [(expected & (heard >= threshold)).sum() for threshold in thresholds]
+    claims = [(heard >= threshold).sum() for threshold in thresholds]
+    f1 = 2 * np.array(hits) / (np.array(claims) + expected.sum())
+    return float(thresholds[f1.argmax()])
+
+
 def evaluate_tasks(
     tasks: Sequence[Mapping[str, Any]], scores: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]
 ) -> dict[str, float]:

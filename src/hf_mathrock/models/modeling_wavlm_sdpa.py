@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """transformers' WavLM with three differences.
 
-Attention is fused; a padded clip equals the same clip unpadded; and on the CPU the convolutions work on pieces that
-stay in the cache.
+Attention is fused; a padded clip equals the same clip unpadded; and on the CPU the convolutions of the front end work
+on pieces that stay in the cache, and the long one that tells positions goes through the spectrum.
 
 Parameters and their names are those of `transformers.WavLMModel`, so its checkpoints load unchanged.
 """
@@ -22,6 +22,7 @@ from transformers.models.wavlm.modeling_wavlm import (
     WavLMFeatureEncoder,
     WavLMGroupNormConvLayer,
     WavLMModel,
+    WavLMPositionalConvEmbedding,
 )
 from transformers.utils import ModelOutput
 from transformers.utils.generic import merge_with_config_defaults
@@ -193,6 +194,50 @@ class PaddingInvariantFeatureEncoder(WavLMFeatureEncoder):
         return torch.cat(pieces, dim=-1)
 
 
+def _transform_length(num_samples: int) -> int:
+    """Shortest transform of a fast length, 2^n times 1, 3 or 5, that holds `num_samples`."""
+    return min(factor << max(0, math.ceil(math.log2(num_samples / factor))) for factor in (1, 3, 5))
+
+
+class SpectralPositionalConvEmbedding(WavLMPositionalConvEmbedding):
+    """WavLM's positional convolution, on the CPU without gradients as a product of spectra.
+
+    Its kernel spans 128 frames in the base model: a 25th of the multiplications remain. The kernel's spectrum is kept
+    until its weights change.
+    """
+
+    # Below this length the convolution itself is as fast.
+    _min_kernel_size = 32
+    _kept: tuple[tuple[int, ...], torch.Tensor] | None = None
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Position embeddings `(batch_size, num_frames, hidden_size)` of states of the same shape."""
+        if (
+            hidden_states.device.type != "cpu"
+            or hidden_states.dtype != torch.float32
+            or torch.is_grad_enabled()
+            or self.conv.kernel_size[0] < self._min_kernel_size
+            or any(parameter.is_inference() for parameter in self.conv.parameters())  # these do not count changes
+        ):
+            return super().forward(hidden_states)
+        num_frames = hidden_states.shape[1]
+        length = _transform_length(num_frames + self.conv.kernel_size[0] - 1)
+        spectrum = torch.fft.rfft(hidden_states, n=length, dim=1).unflatten(-1, (self.conv.groups, -1))
+        product = self._kernel_spectrum(length) @ spectrum.permute(2, 1, 3, 0)
+        # (groups, frequencies, channels, batch_size), back to (batch_size, frequencies, all channels)
+        full = torch.fft.irfft(product.permute(3, 1, 0, 2).flatten(-2), n=length, dim=1)
+        first = self.conv.kernel_size[0] - 1 - self.conv.padding[0]
+        return self.activation(full[:, first : first + num_frames] + self.conv.bias)
+
+    def _kernel_spectrum(self, length: int) -> torch.Tensor:
+        """`(groups, frequencies, channels out, channels in)`, of the kernel turned round, since a layer correlates."""
+        state = (length, *(part for p in self.conv.parameters() for part in (p.data_ptr(), p._version)))
+        if self._kept is None or self._kept[0] != state:
+            weight = self.conv.weight.unflatten(0, (self.conv.groups, -1)).flip(-1)
+            self._kept = state, torch.fft.rfft(weight, n=length).permute(0, 3, 1, 2).contiguous()
+        return self._kept[1]
+
+
 class SdpaWavLMModel(WavLMModel):
     """`WavLMModel` with fused attention whose result does not depend on padding."""
 
@@ -200,6 +245,7 @@ class SdpaWavLMModel(WavLMModel):
         super().__init__(config)
         # Same parameters under the same names: only the forward pass differs, so the class is exchanged in place.
         self.feature_extractor.__class__ = PaddingInvariantFeatureEncoder
+        self.encoder.pos_conv_embed.__class__ = SpectralPositionalConvEmbedding
         for layer in self.encoder.layers:
             layer.attention.__class__ = SdpaWavLMAttention
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 CACHE_DIR = Path.home() / ".cache" / "hf-mathrock" / "generated"
@@ -36,6 +37,8 @@ class Data:
     def __post_init__(self) -> None:
         if (self.folder is None) == (self.train is None):
             raise ValueError("`data` needs either `folder` or `train` (generated pieces), and not both.")
+        if self.train is not None and self.validation is None:
+            raise ValueError("`data.train` needs `data.validation` beside it: pieces of other seeds to measure on.")
         if not 0 < self.validation_share < 1:
             raise ValueError(f"`data.validation_share` is {self.validation_share}; it must lie between 0 and 1.")
 
@@ -130,7 +133,8 @@ def run_recipe(
     """Train what a recipe describes.
 
     The output folder then holds the model, its extractor and its code, `recipe.json` (the resolved recipe) and
-    `training_log.json`.
+    `training_log.json`. The threshold from which labels of a multi-label task are active is the one that was best on the
+    validation split.
 
     Args:
         path: The recipe.
@@ -169,10 +173,25 @@ def run_recipe(
     metrics = {
         key.removeprefix("eval_"): value for key, value in trainer.evaluate().items() if isinstance(value, float)
     }
+    trainer.model.config.thresholds = _fitted_thresholds(trainer, validation)
     trainer.model.eval().save_pretrained(out)
     extractor.save_pretrained(out)
     (out / "training_log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     return {**metrics, "output_dir": str(out)}
+
+
+def _fitted_thresholds(trainer: Any, validation: Any) -> dict[str, list[float]]:
+    """One activity threshold per multi-label task, from the validation split (`predictions` is logits, task logits)."""
+    from hf_mathrock.metrics.classification import best_threshold
+
+    prediction = trainer.predict(validation)
+    thresholds = {}
+    for task in trainer.model.config.tasks:
+        if task["type"] == "multi_label":
+            name = task["name"]
+            probabilities = 1 / (1 + np.exp(-prediction.predictions[1][name].astype(np.float64)))
+            thresholds[name] = [best_threshold(probabilities, prediction.label_ids[name])] * len(task["labels"])
+    return thresholds
 
 
 def _model_and_extractor(recipe: Recipe) -> tuple[Any, Any]:
@@ -215,5 +234,5 @@ def _datasets(recipe: Recipe, model: Any, extractor: Any, cache_dir: str | Path,
             progress=progress,
         )
 
-    assert data.train is not None
-    return windows(data.train, data.augment), windows(data.validation, False) if data.validation else None
+    assert data.train is not None and data.validation is not None  # see `Data`
+    return windows(data.train, data.augment), windows(data.validation, False)

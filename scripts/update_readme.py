@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fills the README's slots with what this code says: the table and result of the example clips, the figures of the
+embedded checkpoint, the speed, and the timeline picture. Run it after `benchmarks/quality.py` and `make benchmark`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CHECKPOINT = ROOT / "src" / "hf_mathrock" / "checkpoints" / "mathrock-tiny"
+PICTURED = "long-exposure"
+
+sys.path.insert(0, str(ROOT / "model_card"))
+import fill  # noqa: E402
+
+
+def run(*arguments: str) -> str:
+    """What the installed command prints, as a stranger's terminal of 110 columns would show it."""
+    command = [str(Path(sys.executable).with_name("hf-mathrock")), *arguments]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=ROOT, env=os.environ | {"COLUMNS": "110"}
+    )
+    return done.stdout
+
+
+def table() -> str:
+    """The clips of the repository on the screen; also draws the picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        run("tag", f"examples/audio/{PICTURED}.ogg", "--out", folder, "--timeline")
+        (ROOT / "docs").mkdir(exist_ok=True)
+        shutil.copyfile(Path(folder) / f"{PICTURED}.png", ROOT / "docs" / "timeline.png")
+    lines = [line.rstrip() for line in run("tag", "examples/audio").splitlines()]
+    return "```console\n$ hf-mathrock tag examples/audio\n" + "\n".join(lines).strip("\n") + "\n```"
+
+
+def result() -> str:
+    """One clip's result, best labels only."""
+    record = json.loads(run("tag", f"examples/audio/{PICTURED}.ogg", "--json", "--top-k", "1"))
+    return "```json\n" + json.dumps(record, indent=1) + "\n```"
+
+
+def speed() -> str:
+    """One line from the benchmark's results."""
+    results = json.loads((ROOT / "benchmarks" / "results.json").read_text())
+    tiny, full = results["tiny"], results["full"]
+    default = tiny["batch_sizes"][str(tiny["default_batch_size"])]
+    longest = list(results["memory"]["files"].values())[-1]
+    return (
+        f"On two CPU cores the embedded checkpoint hears {tiny['audio_seconds'] / default['median']:.0f} seconds of "
+        f"audio a second, and a file of three hours needs {longest['peak_bytes'] / 1e6:.0f} MB. With full-size backbones "
+        f"a song takes 1/{full['float32']['ratio']:.2f} of the time of the reference's wiring in float32 (same scores), "
+        f"and 1/{full['bfloat16']['ratio']:.2f} in bfloat16. `import hf_mathrock` takes "
+        f"{1e3 * results['startup']['import']['median']:.0f} ms."
+    )
+
+
+def main() -> None:
+    results = json.loads((CHECKPOINT / "results.json").read_text())
+    slots = {
+        "table": table(),
+        "result": result(),
+        "figures": f"{fill.figures(results)}\n\n{fill.recordings(results)}",
+        "speed": speed(),
+    }
+    text = (ROOT / "README.md").read_text()
+    for name, content in slots.items():
+        pattern = rf"(<!-- {name}:start -->).*?(<!-- {name}:end -->)"
+        text, count = re.subn(
+            pattern, lambda match, c=content: f"{match[1]}\n\n{c.strip()}\n\n{match[2]}", text, flags=re.S
+        )
+        if count != 1:
+            raise SystemExit(f"README.md has {count} slots named {name!r}; expected one")
+    (ROOT / "README.md").write_text(text)
+    fill.fill(CHECKPOINT)
+
+
+if __name__ == "__main__":
+    main()
