@@ -12,8 +12,9 @@ export AUDIO
 demo: setup
 	.venv/bin/hf-mathrock tag "$$AUDIO" --out demo_out --timeline --segments
 
+# Two processes of one thread each: sums of one thread are the same on every machine of a kind.
 test: setup
-	.venv/bin/python -m pytest
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup
 
 lint: setup
 	.venv/bin/ruff check .

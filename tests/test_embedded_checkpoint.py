@@ -110,6 +110,9 @@ def test_the_wheel_holds_all_it_needs(tmp_path):
         archive.extractall(tmp_path / "site")
     assert {"hf_mathrock/py.typed", "hf_mathrock/checkpoints/mathrock-tiny/model.safetensors"} <= names
     assert not any(name.startswith(("tests/", "examples/")) for name in names)
+    # torchaudio is installed but broken, as its Linux wheel is beside a CPU-only torch.
+    (tmp_path / "site" / "torchaudio").mkdir()
+    (tmp_path / "site" / "torchaudio" / "__init__.py").write_text("raise OSError('libc10_cuda.so')")
     code = (
         "import hf_mathrock, json; pipe = hf_mathrock.pipeline('mathrock-affect', device='cpu');"
         f"r = pipe({str(ROOT / 'examples' / 'audio' / 'breakdown.ogg')!r}, top_k=1);"

@@ -133,8 +133,8 @@ def run_recipe(
     """Train what a recipe describes.
 
     The output folder then holds the model, its extractor and its code, `recipe.json` (the resolved recipe) and
-    `training_log.json`. The threshold from which labels of a multi-label task are active is the one that was best on the
-    validation split.
+    `training_log.json`. The threshold from which labels of a multi-label task are active is the one that was best on
+    the validation split.
 
     Args:
         path: The recipe.
