@@ -57,8 +57,9 @@ def speed() -> str:
     float32, bfloat16 = (full[name]["ratio"] for name in ("float32", "bfloat16"))
     return (
         f"On two CPU cores the embedded checkpoint hears {heard:.0f} seconds of audio a second, and a file of three "
-        f"hours needs {longest['peak_bytes'] / 1e6:.0f} MB. With full-size backbones a song is tagged {float32:.2f} "
-        f"times as fast as by the reference's wiring in float32, with the same scores, and {bfloat16:.2f} times in bfloat16. "
+        f"hours needs {longest['peak_bytes'] / 1e6:.0f} MB. With full-size backbones a song is tagged "
+        f"{float32:.2f} times as fast as by the reference's wiring in float32, with the same scores, and "
+        f"{bfloat16:.2f} times in bfloat16. "
         f"`import hf_mathrock` takes {1e3 * results['startup']['import']['median']:.0f} ms."
     )
 
