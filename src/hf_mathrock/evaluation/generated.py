@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,32 +44,45 @@ class Protocol:
     soundfont: str | None = None
 
 
-def rendered_pieces(protocol: Protocol) -> Iterator[tuple[Piece, np.ndarray]]:
-    """The pieces of a protocol and their audio, float32 `(2, num_samples)` at 44.1 kHz."""
+def _rendered(protocol: Protocol, seed: int) -> tuple[Piece, np.ndarray]:
+    """One piece and its audio, float32 `(2, num_samples)`."""
+    piece = compose(seed, seconds=protocol.seconds)
+    if protocol.renderer == "own":
+        return piece, render(piece, sampling_rate=SAMPLING_RATE)
     with tempfile.TemporaryDirectory() as folder:
         midi = Path(folder) / "piece.mid"
-        for seed in range(protocol.seed, protocol.seed + protocol.num):
-            piece = compose(seed, seconds=protocol.seconds)
-            if protocol.renderer == "own":
-                yield piece, render(piece, sampling_rate=SAMPLING_RATE)
-            else:
-                write_midi(piece, midi)
-                yield (
-                    piece,
-                    render_soundfont(
-                        midi, soundfont=protocol.soundfont, sampling_rate=SAMPLING_RATE, duration=piece.duration
-                    ),
-                )
+        write_midi(piece, midi)
+        audio = render_soundfont(
+            midi, soundfont=protocol.soundfont, sampling_rate=SAMPLING_RATE, duration=piece.duration
+        )
+    return piece, audio
+
+
+def rendered_pieces(protocol: Protocol, num_workers: int = 1) -> Iterator[tuple[Piece, np.ndarray]]:
+    """The pieces of a protocol in order, with their audio, float32 `(2, num_samples)` at 44.1 kHz.
+
+    Args:
+        protocol: Which pieces.
+        num_workers: Processes that render, spawned when more than one.
+    """
+    one = partial(_rendered, protocol)
+    seeds = range(protocol.seed, protocol.seed + protocol.num)
+    if num_workers == 1:
+        yield from map(one, seeds)
+        return
+    with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(one, seeds)
 
 
 def evaluate_generated(
-    pipe: Any, protocol: Protocol, progress: Callable[[int, int], None] | None = None
+    pipe: Any, protocol: Protocol, *, num_workers: int = 1, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, Any]:
     """Tag the pieces of a protocol and hold the result against their labels.
 
     Args:
         pipe: A `mathrock-affect` pipeline; every piece goes through it as a user's file would, windows averaged.
         protocol: Which pieces.
+        num_workers: Processes that render.
         progress: Called with (pieces done, pieces wanted).
 
     Returns:
@@ -80,7 +96,7 @@ def evaluate_generated(
     scores: dict[str, list[list[float]]] = {task["name"]: [] for task in tasks}
     encoded = []
     bpm = []
-    for done, (piece, audio) in enumerate(rendered_pieces(protocol), start=1):
+    for done, (piece, audio) in enumerate(rendered_pieces(protocol, num_workers), start=1):
         result = pipe({"array": audio, "sampling_rate": SAMPLING_RATE})
         for task in tasks:
             by_label = {entry["label"]: entry["score"] for entry in result[task["name"]]}
