@@ -3,7 +3,7 @@
 
 The Linux wheel of torchaudio 2.11 links CUDA libraries in its optional extension, and importing torchaudio loads
 that extension if it is there. What this project uses of torchaudio is written in Python. Nothing is touched unless
-the import fails for this very reason.
+the import fails for this very reason. Any other failure is told in one line and left alone: nothing here needs torchaudio.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ def mend() -> str | None:
     try:
         importlib.import_module("torchaudio")
         return None
-    except OSError as error:
+    except Exception as error:  # an OSError of the loader, a RuntimeError of torchaudio's check of CUDA versions, ...
         extension = Path(spec.origin).parent / "lib" / "_torchaudio.abi3.so"
         # torch names the extension; the loader, whose error is the cause, names the library that it did not find.
         reason = str(error.__cause__ or error)
         if str(extension) not in str(error) or not re.match(r"lib\S*cu\S*\.so\S*: cannot open shared object", reason):
-            return f"torchaudio cannot be imported, for a reason unknown here: {error} ({reason})"
-    disabled = extension.replace(extension.with_name(extension.name + ".disabled"))
+            return f"torchaudio cannot be imported, which only some tests need: {' '.join(str(error).split())}"
+    disabled = extension.with_name(extension.name + ".disabled")
+    try:
+        extension.replace(disabled)
+    except OSError as error:
+        return f"torchaudio's extension needs CUDA, which this torch lacks, and cannot be moved away: {error}"
     return f"torchaudio's extension needs CUDA, which this torch lacks ({reason}): renamed it to {disabled.name}"
 
 

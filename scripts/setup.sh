@@ -16,12 +16,18 @@ if [ -x "$venv/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; t
 fi
 
 is_new_enough() {
-    "$1" -c 'import sys; raise SystemExit(sys.version_info < (3, 11))' 2>/dev/null
+    [ "$("$1" -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null)" = True ]
 }
 
 if ! { [ -x "$venv/bin/python" ] && is_new_enough "$venv/bin/python"; }; then
     python=
-    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.14 python3.13 python3.12 python3.11; do
+    # A Python that was named is used or refused, never replaced by another.
+    if [ -n "${PYTHON:-}" ] && ! is_new_enough "$PYTHON"; then
+        found=$("$PYTHON" --version 2>&1 | head -n 1) || true
+        echo "setup: hf-mathrock needs Python 3.11 or newer, and PYTHON=$PYTHON is none: $found" >&2
+        exit 1
+    fi
+    for candidate in ${PYTHON:+"$PYTHON"} python3 python3.11 python3.12 python3.13 python3.14; do
         if is_new_enough "$candidate"; then
             python=$candidate
             break
@@ -36,14 +42,18 @@ if ! { [ -x "$venv/bin/python" ] && is_new_enough "$venv/bin/python"; }; then
     echo "setup: making $venv with $("$python" --version)"
     rm -rf "$venv"
     # Debian keeps ensurepip in a package of its own; where it is missing, the pip that is there fills in.
-    if ! "$python" -m venv "$venv" >/dev/null 2>&1; then
+    if ! reason=$("$python" -m venv "$venv" 2>&1); then
         rm -rf "$venv"
-        "$python" -m venv --without-pip "$venv"
-        "$python" -m pip --python "$venv/bin/python" install --quiet pip
+        if ! { "$python" -m venv --without-pip "$venv" &&
+            "$python" -m pip --python "$venv/bin/python" install --quiet pip; }; then
+            rm -rf "$venv"
+            printf 'setup: %s can make no environment:\n%s\n' "$python" "$reason" >&2
+            exit 1
+        fi
     fi
 fi
 
 echo "setup: installing into $venv, which takes a few minutes the first time"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
-"$venv/bin/python" scripts/mend_torchaudio.py
+"$venv/bin/python" scripts/mend_torchaudio.py || echo "setup: torchaudio was left as it is" >&2
 printf '%s\n' "$wanted" > "$stamp"

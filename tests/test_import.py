@@ -51,6 +51,18 @@ print(CONFIG_MAPPING["mathrock"].__module__, "mathrock-affect" in PIPELINE_REGIS
     assert run(code).splitlines()[-1] == "hf_mathrock.models.configuration_mathrock True"
 
 
+def test_a_pipeline_function_imported_before_knows_the_task():
+    code = """
+from transformers import pipeline
+import hf_mathrock
+try:
+    pipeline("mathrock-affect", model="nowhere-at-all", local_files_only=True)
+except OSError as error:
+    print("looked for the model")
+"""
+    assert run(code).splitlines()[-1] == "looked for the model"
+
+
 @pytest.mark.parametrize("error", ["OSError('libc10_cuda.so')", "ImportError('no')"])
 def test_a_torchaudio_that_cannot_be_loaded_does_no_harm(error):
     code = f"""

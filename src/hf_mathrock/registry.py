@@ -142,6 +142,7 @@ def _wrap(function: str, module: Any) -> None:
     wrapt.wrap_function_wrapper(module, function, _register_before)
 
 
+@cache
 def register() -> None:
     """Have transformers know this package's families and tasks from their first use on; `import hf_mathrock` calls it.
 
@@ -152,3 +153,6 @@ def register() -> None:
     wrapt.register_post_import_hook(_store_paths_without_torchcodec, "datasets.features.audio")
     for module_name, function in _ENTRY_POINTS:
         wrapt.register_post_import_hook(partial(_wrap, function), module_name)
+    if "transformers.pipelines" in sys.modules:
+        # The user may hold these functions already, unwrapped; torch is loaded, so nothing is left to save.
+        register_now()

@@ -147,6 +147,39 @@ def test_a_wrong_task_is_refused(task, message):
         MathRockConfig(tasks=[task])
 
 
+def test_other_tasks_on_a_checkpoint_survive_saving_and_loading(tiny_model, tmp_path):
+    import copy
+
+    model = copy.deepcopy(tiny_model)
+    model.config.thresholds, model.config.temperatures = {"emotion": [0.3] * 28}, {"tempo": 2.0, "vibe": 3.0}
+    model.save_pretrained(tmp_path / "old")
+    tasks = [
+        {"name": "meter", "type": "single_label", "labels": ["4/4", "7/8"]},
+        {"name": "tempo", "type": "single_label", "labels": ["slow", "moderate", "fast"]},
+    ]
+    changed = MathRockForAudioClassification.from_pretrained(tmp_path / "old", tasks=tasks, num_labels=7)
+    assert changed.config.id2label == {0: "4/4", 1: "7/8"} and changed.config.num_labels == 2
+    assert changed.config.thresholds == {} and changed.config.temperatures == {"tempo": 2.0}
+    assert torch.equal(changed.heads["tempo"][1].weight, tiny_model.heads["tempo"][1].weight)
+    changed.save_pretrained(tmp_path / "new")
+    again = MathRockForAudioClassification.from_pretrained(tmp_path / "new")
+    assert again.config.task_names == ["meter", "tempo"] and again.config.id2label == {0: "4/4", 1: "7/8"}
+
+
+def test_a_clip_shorter_than_the_first_frame_is_heard(tiny_settings):
+    wide = {
+        "conv_dim": [8] * 4,
+        "conv_kernel": [20, 8, 8, 4],
+        "conv_stride": [10, 4, 4, 4],
+        "num_feat_extract_layers": 4,
+    }
+    settings = tiny_settings | {"wavlm_config": tiny_settings["wavlm_config"] | wide}
+    model = MathRockForAudioClassification(MathRockConfig(**settings)).eval()
+    with torch.no_grad():
+        output = model(**MathRockFeatureExtractor()([tones(0.03), tones(10)]))
+    assert output.logits.isfinite().all() and output.wavlm_embeddings[0].abs().sum() > 0
+
+
 def test_wrong_thresholds_are_refused():
     with pytest.raises(ValueError, match="needs 28 numbers"):
         MathRockConfig(thresholds={"emotion": [0.5]})

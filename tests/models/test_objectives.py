@@ -164,3 +164,10 @@ def test_labels_that_do_not_fit_are_refused(labels, message):
     logits = {"emotion": torch.zeros(2, 3), "tempo": torch.zeros(2, 3)}
     with pytest.raises(ValueError, match=message):
         multi_task_focal_loss(logits, labels, TASKS)
+
+
+def test_rows_of_a_class_without_weight_do_not_make_the_loss_nan():
+    logits = torch.randn(2, 3, requires_grad=True)
+    loss = class_weighted_cross_entropy(logits, torch.tensor([2, 2]), class_weights=torch.tensor([1.0, 1.0, 0.0]))
+    loss.backward()
+    assert loss.item() == 0 and logits.grad.abs().sum() == 0

@@ -176,6 +176,37 @@ def test_silent_windows_do_not_count(pipe):
     assert scores(result) == scores(result["segments"][0])
 
 
+def test_hours_of_silence_do_not_pile_up(pipe, monkeypatch):
+    from hf_mathrock.models import pipeline_mathrock_affect as module
+
+    monkeypatch.setattr(module, "_MAX_SILENT_WAITING", 3)
+    kept = []
+    original = module.open_audio
+
+    def watched(*args, **kwargs):
+        source = original(*args, **kwargs)
+        windows = source.windows
+
+        def counted(*grid):
+            for window in windows(*grid):
+                kept.append(window)
+                yield window
+
+        source.windows = counted
+        return source
+
+    monkeypatch.setattr(module, "open_audio", watched)
+    recordings = ({"array": np.zeros(RATE * 60, np.float32), "sampling_rate": RATE} for _ in range(3))
+    results = pipe(recordings, batch_size=2)
+    assert next(results)["quality"] == ["silent"]
+    holding = [window for window in kept if window.audio]
+    assert len(holding) <= 2 and len(kept) < 3 * 11
+
+
+def test_a_row_of_a_dataset_is_heard_by_its_audio(pipe, song):
+    assert differs(pipe({"audio": {"path": str(song)}, "tempo": "slow"}), pipe(str(song))) == 0
+
+
 def test_aggregations(pipe, song):
     segments = pipe(str(song), return_segments=True)["segments"]
     for task in TASKS:
@@ -222,6 +253,7 @@ def test_thresholds_and_temperatures_of_the_config_are_used(pipe, song):
         ({"window_seconds": 30}, ValueError, "up to 10 s"),
         ({"hop_seconds": 0}, ValueError, "must be positive"),
         ({"on_error": "ignore"}, ValueError, "raise, record"),
+        ({"batch_size": -1}, ValueError, "at least 1"),
     ],
 )
 def test_a_wrong_option_is_refused(options, error, message, pipe, song):
@@ -268,6 +300,15 @@ def test_broken_weights_are_reported_not_passed_on(pipe, song):
             weight.copy_(kept)
 
 
+def test_the_stock_pipeline_loads_the_folder_and_hears_whole_songs(pipe):
+    stock = pipeline("audio-classification", model=pipe.model.config._name_or_path, device="cpu", top_k=1)
+    clips = [{"array": music(seconds)[0], "sampling_rate": RATE} for seconds in (3, 23)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        together, alone = stock(list(clips)), [stock(dict(clip)) for clip in clips]
+    assert [entry[0]["label"] for entry in together] == [entry[0]["label"] for entry in alone]
+
+
 def test_the_fingerprint_follows_the_weights(tiny_model, song):
     import copy
 
@@ -276,6 +317,7 @@ def test_the_fingerprint_follows_the_weights(tiny_model, song):
     first = one(str(song))["model"]["fingerprint"]
     with torch.no_grad():
         model.heads["tempo"][1].bias += 1e-3
+    assert one(str(song))["model"]["fingerprint"] != first
     two = pipeline("mathrock-affect", model=model, feature_extractor=MathRockFeatureExtractor(), device="cpu")
     assert two(str(song))["model"]["fingerprint"] != first
 

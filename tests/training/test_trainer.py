@@ -185,6 +185,21 @@ def test_accumulated_steps_equal_one_large_batch(tiny_model, tmp_path):
     torch.testing.assert_close(*gradients, atol=1e-7, rtol=1e-3)
 
 
+def test_predict_hears_the_windows_that_evaluate_hears(tiny_model, tmp_path):
+    made = trainer(tiny_model, tmp_path)
+    long = [{"audio": {"array": np.tile(row["audio"]["array"], 25), "sampling_rate": 16_000}} for row in rows(2)]
+    one, other = (made.predict([row | {"tempo": "slow"} for row in long]).predictions[0] for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_rows_with_ready_made_labels_are_counted_too(tiny_model, tmp_path):
+    from hf_mathrock.data.labels import encode_labels
+
+    ready = [{"audio": row["audio"], "labels": encode_labels(tiny_model.config.tasks, row)} for row in rows(7)]
+    made = trainer(tiny_model, tmp_path, ready)
+    np.testing.assert_allclose(made.class_weights["tempo"], [7 / 9, 7 / 6, 7 / 6], rtol=1e-6)
+
+
 def test_the_stock_trainer_works_too(tiny_model, tmp_path):
     made = Trainer(
         model=copy.deepcopy(tiny_model).train(),

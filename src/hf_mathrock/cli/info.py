@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,16 +135,22 @@ def _read_json(path: Path) -> Any:
 
 
 def _num_parameters(weights: Path) -> int:
-    """Counts from the header of a safetensors file: its length in 8 bytes, then JSON with the shape of every tensor."""
-    with weights.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    # Integers are look-up tables, running statistics are measured: neither was learned.
-    return sum(
-        math.prod(tensor["shape"])
-        for name, tensor in header.items()
-        if name != "__metadata__" and "F" in tensor["dtype"] and ".running_" not in name
-    )
+    """Counts from the header of a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - `file` is no dict
+            # Integers are look-up tables, running statistics are measured: neither was learned.
+            return sum(
+                math.prod(tensor.get_shape())
+                for name, tensor in tensors.items()
+                if "F" in tensor.get_dtype() and ".running_" not in name
+            )
+    except SafetensorError as error:
+        raise UsageError(
+            f"{str(weights)!r} is damaged or no safetensors file ({error}); fetch it again, in a Git clone by git lfs pull"
+        ) from error
 
 
 def _flattened(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

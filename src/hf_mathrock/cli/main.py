@@ -53,10 +53,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args.debug:
             traceback.print_exc()
+        if isinstance(error, ImportError) and not (error.name or "").startswith("hf_mathrock"):
+            say(f"error: {_with_remedy(error)}")
+            return 1
         say(f"error: {describe(error)}")
         if not isinstance(error, (ValueError, OSError)) and not args.debug:
             say("this looks like a defect; --debug shows where it happened")
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _with_remedy(error: ImportError) -> str:
+    message, remedy = " ".join(str(error).split()), 'pip install "hf-mathrock[train]"'
+    return message if remedy in message else f"{message}; all that training needs comes with {remedy}"
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -124,17 +124,17 @@ def _load(args: argparse.Namespace) -> Any:
 
 def _draw(record: dict[str, Any], folder: Path, taken: set[str]) -> str | None:
     """Draws a clip's timeline, notes its name in the record, and returns what went wrong, if anything did."""
-    from hf_mathrock.library.envelope import read_envelope
-    from hf_mathrock.report.timeline import draw_timeline
-
     stem = Path(record["file"]).stem
     # Numbered where names repeat; compared without case, since some file systems ignore it.
     names = chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in count(2)))
     name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())
     try:
+        from hf_mathrock.library.envelope import read_envelope
+        from hf_mathrock.report.timeline import draw_timeline
+
         draw_timeline(record, read_envelope(record["file"]), folder / name)
-    except (ValueError, OSError) as error:
+    except Exception as error:  # whatever it is, a picture is no reason to lose tags
         return f"no timeline of {record['file']}: {describe(error)}"
     record["timeline"] = name
     return None

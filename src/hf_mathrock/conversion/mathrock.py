@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Mapping
+import pickletools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,32 @@ _PARTS = {
 _WEIGHT_NORM = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
 # Buffers that checkpoints of other transformers versions hold and ours recomputes from the config.
 _RECOMPUTED = ("position_ids", "relative_position_index")
+
+
+# Opcodes by which a pickle reaches code.
+_REACHES_CODE = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "EXT1", "EXT2", "EXT4"}
+_NUM_NAMED = 8  # names of tensors that a message lists of each kind
+
+
+class CheckpointMismatch(ValueError):
+    """The tensors of a checkpoint are not those of the model. The message names a few, the attributes all.
+
+    Attributes:
+        missing: Names in the reference's spelling that the checkpoint lacks.
+        unexpected: Names in it that belong to no part of the model.
+        misshapen: `name (found shape) for (expected shape)` of those whose sizes differ.
+    """
+
+    def __init__(self, verdict: str, missing: list[str], unexpected: list[str], misshapen: list[str], advice: str):
+        self.missing, self.unexpected, self.misshapen = missing, unexpected, misshapen
+        kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
+        found = "; ".join(f"{len(names)} {kind}: {_enumerated(names)}" for kind, names in kinds if names)
+        super().__init__(f"{verdict} ({found}). {advice}")
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    more = len(names) - _NUM_NAMED
+    return ", ".join(names[:_NUM_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass
@@ -71,15 +98,12 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
         with torch.sparse.check_sparse_tensor_invariants():
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path.name} is refused: it asks for more than tensors ({_asked_for(error)}). A pickle can run any code; "
-            "ask its author for a plain state dict or safetensors."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path.name} {_verdict(path, error)}") from error
+    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise ValueError(f"{path.name} is no readable checkpoint: {_first_line(error)}") from error
     if isinstance(loaded, Mapping) and isinstance(loaded.get("model_state_dict"), Mapping):
         loaded = loaded["model_state_dict"]
-    if not isinstance(loaded, Mapping) or not loaded:
+    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(name, str) for name in loaded):
         raise ValueError(
             f"{path.name} holds no state dict: expected names and tensors, or a `model_state_dict` of them."
         )
@@ -96,10 +120,33 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _asked_for(error: Exception) -> str:
-    """The name in torch's message, such as `posix.system`."""
-    words = str(error).split("GLOBAL ")
-    return words[1].split()[0] if len(words) > 1 else "an object of a class"
+def _verdict(path: Path, error: pickle.UnpicklingError) -> str:
+    """What a file is that torch's restricted unpickler did not read, and what to do."""
+    remedy = "ask its author for a plain state dict."
+    _, _, asked_for = str(error).partition("GLOBAL ")
+    if asked_for:
+        return (
+            f"is refused: it asks for more than tensors ({asked_for.split()[0]}). A pickle can run any code; {remedy}"
+        )
+    with path.open("rb") as file:
+        start = file.read(512).lstrip()
+    if start.startswith(b"version https://git-lfs"):
+        return "is no checkpoint but the Git LFS pointer to one: run `git lfs pull` where it was cloned."
+    if start.startswith(b"<"):
+        return "is no checkpoint but a web page saved in its place: download the file itself."
+    # torch stops at the first opcode it does not know, which in newer protocols comes before any name.
+    if start.startswith(b"PK") or _is_pickle(path):
+        return f"is refused: it is a pickle that cannot be read without running what it asks for; {remedy}"
+    return "is no checkpoint: torch.save writes a zip archive or a pickle, and this is neither. Is it the right file?"
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file is a whole pickle, or one that reaches for code before it breaks off; nothing in it is run."""
+    try:
+        with path.open("rb") as file:
+            return any(opcode.name == "STOP" or opcode.name in _REACHES_CODE for opcode, *_ in pickletools.genops(file))
+    except ValueError:
+        return False
 
 
 def rename(state_dict: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], list[str]]:
@@ -127,14 +174,19 @@ def _reference_name(name: str) -> str:
 def _read_config(path: str | os.PathLike[str] | None, config_class: Any) -> Any:
     if path is None:
         return config_class()
+    expected = f"expected the config.json of a model of type {config_class.model_type!r}"
     try:
         settings = json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no config file {os.fspath(path)!r}.") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{os.fspath(path)} is not JSON: {error}") from error
-    if "audio_config" in settings:  # a whole CLAP's config
-        settings = settings["audio_config"]
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)} is not JSON ({error}); {expected}.") from error
+    if config_class is ClapAudioConfig and isinstance(settings, dict) and settings.get("model_type") == "clap":
+        settings = settings.get("audio_config")  # a whole CLAP's config
+    if not isinstance(settings, dict):
+        raise ValueError(f"{os.fspath(path)} holds no JSON object of settings; {expected}.")
+    if settings.get("model_type", config_class.model_type) != config_class.model_type:
+        raise ValueError(f"{os.fspath(path)} is of a model of type {settings['model_type']!r}; {expected}.")
     return config_class(**{key: value for key, value in settings.items() if key != "model_type"})
 
 
@@ -157,9 +209,12 @@ def convert_checkpoint(
 
     Raises:
         FileNotFoundError: A file does not exist.
-        ValueError: The checkpoint is refused or unreadable, or its tensors do not fit the model: missing, unexpected
-            and misshapen ones are named.
+        CheckpointMismatch: The checkpoint's tensors do not fit the model: missing, unexpected and misshapen ones are
+            named. It is a `ValueError`.
+        ValueError: The checkpoint is refused or unreadable, a config is of another model, or `out` is a file.
     """
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ValueError(f"{os.fspath(out)!r} is a file; the model needs a folder of its own.")
     state_dict = read_state_dict(source)
     renamed, unexpected = rename(state_dict)
     config = MathRockConfig(
@@ -181,15 +236,21 @@ def convert_checkpoint(
         for name, tensor in expected.items()
         if name in renamed and renamed[name].shape != tensor.shape
     ]
-    problems = [
-        f"{len(names)} {kind}: {', '.join(names)}"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
-        if names
-    ]
-    if problems:
-        raise ValueError(
-            f"{Path(source).name} does not fit the model ({'; '.join(problems)}). If its backbones are not the base "
-            "ones, pass their configs (--wavlm-config, --clap-config)."
+    if not renamed.keys() & expected.keys():
+        raise CheckpointMismatch(
+            f"{Path(source).name} is no checkpoint of the reference: none of its {len(state_dict)} names is in the model",
+            missing,
+            unexpected,
+            misshapen,
+            "Is it the right file?",
+        )
+    if missing or unexpected or misshapen:
+        raise CheckpointMismatch(
+            f"{Path(source).name} does not fit the model",
+            missing,
+            unexpected,
+            misshapen,
+            "If its backbones are not the base ones, pass their configs (--wavlm-config, --clap-config).",
         )
     model.load_state_dict({name: renamed[name] for name in expected if name in renamed}, strict=False)
     model.eval().save_pretrained(out)

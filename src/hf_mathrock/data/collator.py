@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from hf_mathrock.data.labels import encode_labels
+from hf_mathrock.data.labels import row_labels
 from hf_mathrock.models.audio_input import AudioWindow, open_audio
 
 
@@ -24,17 +24,14 @@ class MathRockCollator:
     Args:
         feature_extractor: The model's `MathRockFeatureExtractor`.
         tasks: `model.config.tasks`.
-        train: Whether windows are drawn at random.
-        seed: Of that drawing.
+        train: Whether windows are drawn at random, by torch's generator: the `Trainer` seeds it, for every worker anew,
+            and keeps it in its checkpoints.
     """
 
-    def __init__(
-        self, feature_extractor: Any, tasks: Sequence[Mapping[str, Any]], *, train: bool = False, seed: int = 0
-    ) -> None:
+    def __init__(self, feature_extractor: Any, tasks: Sequence[Mapping[str, Any]], *, train: bool = False) -> None:
         self.feature_extractor = feature_extractor
         self.tasks = tasks
         self.train = train
-        self._random = np.random.default_rng(seed)
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """A batch: the extractor's tensors, and `labels` with one tensor per task."""
@@ -47,7 +44,7 @@ class MathRockCollator:
             batch = {key: value.float() if value.is_floating_point() else value for key, value in batch.items()}
         else:
             batch = dict(self.feature_extractor.featurize([self._window(row["audio"]) for row in rows]))
-        labels = [row["labels"] if "labels" in row else encode_labels(self.tasks, row) for row in rows]
+        labels = [row_labels(self.tasks, row) for row in rows]
         stacked = {
             task["name"]: torch.as_tensor(np.stack([np.asarray(label[task["name"]]) for label in labels]))
             for task in self.tasks
@@ -66,9 +63,11 @@ class MathRockCollator:
                 if self.train:
                     # Each sounding window with the same chance, without keeping them all.
                     num_sounding += "silent" not in window.quality
-                    if kept is None or ("silent" not in window.quality and self._random.random() * num_sounding < 1):
+                    if kept is None or ("silent" not in window.quality and torch.rand(()).item() * num_sounding < 1):
                         kept = window
                 elif kept is None or window.start <= middle:
                     kept = window
+                else:
+                    break
         assert kept is not None  # a recording has at least one window
         return kept

@@ -91,7 +91,6 @@ class GeneratedWindows(Dataset):
         tasks: `MathRockConfig.tasks`.
         cache_dir: Folder in which the inputs of every split are kept; a split is computed once.
         augment: Vary what the labels do not depend on, see `_augmented`; for training.
-        seed: Of the augmentation.
         num_workers: Processes that compute a new split.
         progress: Called with (pieces done, pieces wanted).
     """
@@ -104,7 +103,6 @@ class GeneratedWindows(Dataset):
         cache_dir: str | Path,
         *,
         augment: bool = False,
-        seed: int = 0,
         num_workers: int = 2,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
@@ -119,7 +117,6 @@ class GeneratedWindows(Dataset):
         self.encoded_labels = [{name: labels[name][row] for name in labels} for row in range(split.num)]
         self.facts: list[dict[str, Any]] = json.loads((folder / "facts.json").read_text())
         self._augment = augment
-        self._random = np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return len(self.encoded_labels)
@@ -137,7 +134,8 @@ class GeneratedWindows(Dataset):
         Without the turn a small model learns onset positions by heart. Both streams turn by the same whole number of
         mel frames. Level and colour (a smooth curve over the mel bands) vary by up to 10 and 6 dB.
         """
-        random = self._random
+        # Of torch's generator, which every worker has its own of and checkpoints keep.
+        random = np.random.default_rng(int(torch.randint(2**62, ())))
         num_frames = features.shape[1] - 1
         shift = int(random.integers(num_frames))
         values = np.roll(values, shift * (len(values) // num_frames))

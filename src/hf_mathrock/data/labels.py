@@ -43,7 +43,8 @@ def encode_label(task: Mapping[str, Any], value: Any) -> np.ndarray:
     Args:
         task: An entry of `MathRockConfig.tasks`.
         value: A label's name or number; for a multi-label task also a list of these, or a multi-hot list or array of
-            the task's length. `None`, NaN and the empty string: unknown. An empty list: known to have
+            the task's length. Several names in one string are separated by `;`.
+            `None`, NaN and the empty string: unknown. An empty list: known to have
             none of the labels.
 
     Returns:
@@ -57,7 +58,9 @@ def encode_label(task: Mapping[str, Any], value: Any) -> np.ndarray:
     size = len(task["labels"])
     if _is_unknown(value):
         return np.full(size, UNKNOWN, dtype=np.float32)
-    if isinstance(value, (str, int, np.integer)):
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(";")]
+    elif isinstance(value, (int, np.integer)):
         value = [value]
     if len(value) == size and not any(isinstance(entry, str) for entry in value):
         # As many whole numbers as labels: a multi-hot row repeats itself, label numbers do not.
@@ -77,6 +80,11 @@ def encode_label(task: Mapping[str, Any], value: Any) -> np.ndarray:
 def encode_labels(tasks: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Every task's label of one row; tasks without a column are unknown."""
     return {task["name"]: encode_label(task, row.get(task["name"])) for task in tasks}
+
+
+def row_labels(tasks: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
+    """Labels of a row of a data set: those ready-made under `labels`, or those of its label columns."""
+    return row["labels"] if "labels" in row else encode_labels(tasks, row)
 
 
 def balanced_class_weights(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import fields
 from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
@@ -48,6 +49,10 @@ CUSTOM_PIPELINES = {
         "type": "audio",
     }
 }
+
+
+# What always follows from the first task, whatever a caller or a file says.
+_DERIVED = ("id2label", "label2id", "num_labels", "problem_type")
 
 
 class _InstalledPipelines(dict):
@@ -150,7 +155,7 @@ class MathRockConfig(PreTrainedConfig):
             raise ValueError(f"`tasks` needs at least one entry and different names, got {names}.")
         self.tasks = tasks
         first = tasks[0]
-        for derived in ("id2label", "label2id", "num_labels", "problem_type"):
+        for derived in _DERIVED:
             kwargs.pop(derived, None)
         self.id2label = dict(enumerate(first["labels"]))
         self.label2id = {label: index for index, label in enumerate(first["labels"])}
@@ -161,6 +166,26 @@ class MathRockConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self._check_thresholds()
         self._check_temperatures()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As the base class, but changed fields are checked like those of a new config.
+
+        The base class sets them one by one after the checks: with other `tasks`, labels and thresholds of the old ones
+        would stay. Thresholds and temperatures of tasks that are not the same any more are dropped here.
+        """
+        own = {field.name for field in fields(cls)} - {field.name for field in fields(PreTrainedConfig)}
+        changed = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
+        merged = {**config_dict, **changed}
+        if "tasks" in changed:
+            before = {task["name"]: task["labels"] for task in config_dict.get("tasks") or DEFAULT_TASKS}
+            same = {task["name"] for task in changed["tasks"] if before.get(task["name"]) == list(task["labels"])}
+            for name in ("thresholds", "temperatures"):
+                if name not in changed:
+                    merged[name] = {key: value for key, value in (merged.get(name) or {}).items() if key in same}
+        for derived in _DERIVED:
+            kwargs.pop(derived, None)
+        return super().from_dict(merged, **kwargs)
 
     def _check_thresholds(self) -> None:
         for name, values in (self.thresholds or {}).items():

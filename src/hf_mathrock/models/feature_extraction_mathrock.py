@@ -92,7 +92,8 @@ class MathRockFeatureExtractor(SequenceFeatureExtractor):
 
         Returns:
             `input_values` `(batch_size, 160000)`, `attention_mask` of the same shape, `input_features`
-            `(batch_size, 1, 1001, 64)`; and `windows_per_clip` `(num_clips,)` when a clip has more than one window.
+            `(batch_size, 1, 1001, 64)`, and `windows_per_clip` `(num_clips,)`, how many
+            windows of the batch each clip has.
 
         Raises:
             AudioReadError: A clip cannot be read (a `ValueError` that names it).
@@ -102,13 +103,12 @@ class MathRockFeatureExtractor(SequenceFeatureExtractor):
         windows: list[AudioWindow] = []
         counts = []
         for clip in clips:
-            source = open_audio(clip, sampling_rate or self.sampling_rate)
-            of_clip = list(source.windows(window_seconds, hop_seconds, self.sampling_rates))
+            with open_audio(clip, sampling_rate or self.sampling_rate) as source:
+                of_clip = list(source.windows(window_seconds, hop_seconds, self.sampling_rates))
             windows += of_clip
             counts.append(len(of_clip))
         features = self.featurize(windows)
-        if max(counts) > 1:
-            features["windows_per_clip"] = torch.tensor(counts)
+        features["windows_per_clip"] = torch.tensor(counts)
         return features if return_tensors == "pt" else features.convert_to_tensors(return_tensors)
 
     def checked_grid(self, window_seconds: float | None, hop_seconds: float | None) -> tuple[float, float]:

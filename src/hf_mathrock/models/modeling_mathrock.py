@@ -160,6 +160,8 @@ class MathRockForAudioClassification(MathRockPreTrainedModel):
     def __init__(self, config: MathRockConfig) -> None:
         super().__init__(config)
         self.mathrock = MathRockModel(config)
+        if unusable := [name for name in config.task_names if hasattr(nn.ModuleDict, name)]:
+            raise ValueError(f"{unusable} cannot name tasks: torch's modules have attributes of that name.")
         self.heads = nn.ModuleDict({task["name"]: _head(task, config.hidden_size) for task in config.tasks})
         self.post_init()
 

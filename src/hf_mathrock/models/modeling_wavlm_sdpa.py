@@ -203,7 +203,7 @@ class SpectralPositionalConvEmbedding(WavLMPositionalConvEmbedding):
     """WavLM's positional convolution, on the CPU without gradients as a product of spectra.
 
     Its kernel spans 128 frames in the base model: a 25th of the multiplications remain. The kernel's spectrum is kept
-    until its weights change.
+    until its weights change or the mode is switched.
     """
 
     # Below this length the convolution itself is as fast.
@@ -232,10 +232,16 @@ class SpectralPositionalConvEmbedding(WavLMPositionalConvEmbedding):
     def _kernel_spectrum(self, length: int) -> torch.Tensor:
         """`(groups, frequencies, channels out, channels in)`, of the kernel turned round, since a layer correlates."""
         state = (length, *(part for p in self.conv.parameters() for part in (p.data_ptr(), p._version)))
-        if self._kept is None or self._kept[0] != state:
+        kept = self._kept  # read once: another thread may exchange it
+        if kept is None or kept[0] != state:
             weight = self.conv.weight.unflatten(0, (self.conv.groups, -1)).flip(-1)
-            self._kept = state, torch.fft.rfft(weight, n=length).permute(0, 3, 1, 2).contiguous()
-        return self._kept[1]
+            kept = self._kept = state, torch.fft.rfft(weight, n=length).permute(0, 3, 1, 2).contiguous()
+        return kept[1]
+
+    def train(self, mode: bool = True) -> SpectralPositionalConvEmbedding:
+        """Switch modes; also forgets the spectrum, since changes through `.data` are not counted."""
+        self._kept = None
+        return super().train(mode)
 
 
 class SdpaWavLMModel(WavLMModel):
@@ -270,7 +276,8 @@ class SdpaWavLMModel(WavLMModel):
         features = self.feature_extractor(input_values, num_samples).transpose(1, 2)
         frame_mask = None
         if num_samples is not None:
-            num_frames = self._get_feat_extract_output_lengths(num_samples, add_adapter=False)
+            # A clip shorter than the first frame counts as one frame, zeros included.
+            num_frames = self._get_feat_extract_output_lengths(num_samples, add_adapter=False).clamp(min=1)
             frame_mask = torch.arange(features.shape[1], device=features.device) < num_frames[:, None]
         hidden_states, _ = self.feature_projection(features)
         hidden_states = self._mask_hidden_states(hidden_states, attention_mask=frame_mask)

@@ -55,10 +55,12 @@ def class_weighted_cross_entropy(
     Returns:
         A scalar; 0, with a gradient of 0, when nothing is known.
     """
-    if not bool((targets != UNKNOWN).any()):
-        return logits.sum() * 0.0
-    weight = None if class_weights is None else class_weights.to(logits)
-    return F.cross_entropy(logits, targets.long(), weight=weight, ignore_index=UNKNOWN)
+    known = targets != UNKNOWN
+    classes = torch.where(known, targets, 0).long()
+    weights = known.to(logits.dtype) if class_weights is None else class_weights.to(logits)[classes] * known
+    losses = F.cross_entropy(logits, classes, reduction="none") * weights
+    # Where all weights are zero, so is the sum of losses: any divisor but zero will do.
+    return losses.sum() / torch.where(weights.sum() > 0, weights.sum(), 1.0)
 
 
 def multi_task_focal_loss(

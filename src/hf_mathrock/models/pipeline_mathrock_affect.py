@@ -9,7 +9,6 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from .audio_input import AudioReadError, AudioReport, AudioWindow, open_audio
 
 AGGREGATIONS = ("mean", "max", "vote")
 DEFAULT_BATCH_SIZE = 8
+_MAX_SILENT_WAITING = 64
 _PREPROCESS_OPTIONS = ("window_seconds", "hop_seconds", "sampling_rate", "allow_url")
 _POSTPROCESS_OPTIONS = (
     "tasks",
@@ -81,6 +81,7 @@ class MathRockAffectPipeline(ChunkPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model.eval()  # one straight from a trainer would still drop units out
+        self._card: tuple[Any, dict[str, Any]] | None = None
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Tag one recording, or many.
@@ -126,8 +127,10 @@ class MathRockAffectPipeline(ChunkPipeline):
                 return []
         if not single and "on_error" not in self._postprocess_params:
             kwargs.setdefault("on_error", "record")
-        if self._batch_size is None:
-            kwargs.setdefault("batch_size", DEFAULT_BATCH_SIZE)
+        batch_size = kwargs.pop("batch_size", None) or self._batch_size or DEFAULT_BATCH_SIZE
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1.")
+        kwargs["batch_size"] = batch_size
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict, dict, dict]:
@@ -192,6 +195,8 @@ class MathRockAffectPipeline(ChunkPipeline):
         extractor = self.feature_extractor
         grid = extractor.checked_grid(window_seconds, hop_seconds)
         recording = _Recording()
+        if isinstance(inputs, Mapping) and "audio" in inputs:  # a whole row of a data set
+            inputs = inputs["audio"]
         try:
             with open_audio(inputs, sampling_rate or extractor.sampling_rate, allow_url=allow_url) as source:
                 window = None
@@ -249,8 +254,12 @@ class MathRockAffectPipeline(ChunkPipeline):
         for recording in inputs:
             for chunk in self.preprocess(recording, **preprocess_params):
                 waiting.append(chunk)
-                num_sounding += _sounds(chunk["window"])
-                if num_sounding == batch_size:
+                if _sounds(chunk["window"]):
+                    num_sounding += 1
+                elif chunk["window"] is not None:
+                    chunk["window"].audio = {}  # hours of silence must not pile up
+                # Silence does not fill a batch, but results must come all the same.
+                if num_sounding >= batch_size or len(waiting) >= batch_size + _MAX_SILENT_WAITING:
                     yield from flush()
                     num_sounding = 0
         yield from flush()
@@ -264,7 +273,10 @@ class MathRockAffectPipeline(ChunkPipeline):
         forward_params: dict,
         postprocess_params: dict,
     ) -> Iterator[dict[str, Any]]:
-        """Results in order. Replaces the stock loader, which forwards the windows of a single input one by one."""
+        """Results in order; `num_workers` is not used, decoding takes a fraction of the model's time.
+
+        Replaces the stock loader, which forwards the windows of a single input one by one.
+        """
         params = dict(postprocess_params)
         on_error = params.pop("on_error", "raise")
         for recording in self._stream(_items(inputs), batch_size, preprocess_params, forward_params):
@@ -339,9 +351,19 @@ class MathRockAffectPipeline(ChunkPipeline):
         exponentials = np.exp(scaled - scaled.max())
         return exponentials / exponentials.sum()
 
-    @cached_property
+    @property
     def _model_card(self) -> dict[str, Any]:
         """Which weights produced a result: a name, and a fingerprint that changes with any weight."""
+        # Weights change by counted operations; only what was counted anew is read anew.
+        state = tuple(
+            (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)
+            for tensor in self.model.state_dict(keep_vars=True).values()
+        )
+        if self._card is None or self._card[0] != state:
+            self._card = (state, self._described())
+        return self._card[1]
+
+    def _described(self) -> dict[str, Any]:
         digest = hashlib.blake2b(digest_size=8)
         for name, tensor in self.model.state_dict().items():
             digest.update(name.encode())

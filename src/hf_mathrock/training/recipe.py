@@ -170,9 +170,8 @@ def run_recipe(
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
     trainer.train()
-    metrics = {
-        key.removeprefix("eval_"): value for key, value in trainer.evaluate().items() if isinstance(value, float)
-    }
+    evaluated = {key.removeprefix("eval_"): value for key, value in trainer.evaluate().items()}
+    metrics = {key: value for key, value in evaluated.items() if key.startswith((*model.config.task_names, "mean_"))}
     trainer.model.config.thresholds = _fitted_thresholds(trainer, validation)
     trainer.model.eval().save_pretrained(out)
     extractor.save_pretrained(out)
@@ -189,7 +188,8 @@ def _fitted_thresholds(trainer: Any, validation: Any) -> dict[str, list[float]]:
     for task in trainer.model.config.tasks:
         if task["type"] == "multi_label":
             name = task["name"]
-            probabilities = 1 / (1 + np.exp(-prediction.predictions[1][name].astype(np.float64)))
+            logits = prediction.predictions[1][name].astype(np.float64)
+            probabilities = 1 / (1 + np.exp(-logits / trainer.model.config.task_temperature(name)))
             thresholds[name] = [best_threshold(probabilities, prediction.label_ids[name])] * len(task["labels"])
     return thresholds
 
@@ -230,7 +230,6 @@ def _datasets(recipe: Recipe, model: Any, extractor: Any, cache_dir: str | Path,
             model.config.tasks,
             cache_dir,
             augment=augment,
-            seed=recipe.seed,
             progress=progress,
         )
 

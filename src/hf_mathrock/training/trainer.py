@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch import nn
 from transformers import Trainer
 
 from hf_mathrock.data.collator import MathRockCollator
-from hf_mathrock.data.labels import balanced_class_weights, encode_labels
+from hf_mathrock.data.labels import balanced_class_weights, row_labels
 from hf_mathrock.metrics.classification import evaluate_tasks
 from hf_mathrock.models.objectives import multi_task_focal_loss
 from hf_mathrock.training.arguments import MathRockTrainingArguments
@@ -45,6 +47,8 @@ class MathRockTrainer(Trainer):
         compute_metrics: Any = None,
         **kwargs: Any,
     ) -> None:
+        if missing := [name for name in ("accelerate", "sklearn") if find_spec(name) is None]:
+            raise ImportError(f'Training needs {" and ".join(missing)}: pip install "hf-mathrock[train]"')
         if model is None:
             raise ValueError("Pass a `model`: its config names the tasks, so it cannot be made later by `model_init`.")
         args = args or MathRockTrainingArguments("trainer_output")
@@ -53,7 +57,7 @@ class MathRockTrainer(Trainer):
         if data_collator is None:
             if processing_class is None:
                 raise ValueError("Pass the model's extractor as `processing_class`, or a `data_collator` of your own.")
-            data_collator = MathRockCollator(processing_class, tasks, train=True, seed=args.seed)
+            data_collator = MathRockCollator(processing_class, tasks, train=True)
             self._eval_collator = MathRockCollator(processing_class, tasks)
         if compute_metrics is None:
             compute_metrics = self._task_metrics
@@ -79,18 +83,30 @@ class MathRockTrainer(Trainer):
         if hasattr(dataset, "encoded_labels"):
             rows = dataset.encoded_labels
         else:
-            if columns := [task["name"] for task in tasks if task["name"] in getattr(dataset, "column_names", [])]:
+            names = ["labels", *(task["name"] for task in tasks)]
+            if columns := [name for name in names if name in getattr(dataset, "column_names", [])]:
                 dataset = dataset.select_columns(columns)  # the audio stays unread
-            rows = [encode_labels(tasks, dataset[index]) for index in range(len(dataset))]
+            rows = [row_labels(tasks, dataset[index]) for index in range(len(dataset))]
         return {name: torch.from_numpy(weight) for name, weight in balanced_class_weights(tasks, rows).items()}
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """The stock loader with the evaluating collator: the middle window, not one at random."""
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """The evaluating collator in place: the middle window, not one at random."""
         training_collator, self.data_collator = self.data_collator, self._eval_collator
         try:
-            return super().get_eval_dataloader(eval_dataset)
+            yield
         finally:
             self.data_collator = training_collator
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """The stock loader with the evaluating collator."""
+        with self._evaluating():
+            return super().get_eval_dataloader(eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        """The stock loader with the evaluating collator."""
+        with self._evaluating():
+            return super().get_test_dataloader(test_dataset)
 
     def compute_loss(
         self,
