@@ -3,7 +3,7 @@
 
 The Linux wheel of torchaudio 2.11 links CUDA libraries in its optional extension, and importing torchaudio loads
 that extension if it is there. What this project uses of torchaudio is written in Python. Nothing is touched unless
-the import fails for this very reason. Any other failure is told in one line and left alone: nothing here needs torchaudio.
+the import fails for this very reason. Any other failure is told in one line and left alone.
 """
 
 from __future__ import annotations

@@ -49,11 +49,10 @@ def test_its_recipe_is_the_one_in_the_repository():
 
     recipe = load_recipe(ROOT / "recipes" / "mathrock-tiny.yaml")
     stored = json.loads((CHECKPOINT / "recipe.json").read_text())
-    assert (stored["model"], stored["data"]["train"], stored["training"]) == (
-        recipe.model,
-        recipe.data.train,
-        recipe.training,
-    )
+    for key in ("seed", "model", "extractor", "training"):
+        assert stored[key] == getattr(recipe, key), key
+    for split in ("train", "validation"):
+        assert stored["data"][split] == getattr(recipe.data, split), split
 
 
 def test_it_hears_pieces_it_has_never_seen(pipe, results):

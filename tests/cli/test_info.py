@@ -52,3 +52,14 @@ def test_a_config_that_is_no_json_is_one_line(command, checkpoint):
     (checkpoint / "config.json").write_text("{")
     code, _, err = command("info", checkpoint)
     assert code == 2 and "config.json" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:40], lambda b: b[:-8], lambda b: b"version https://git-lfs"]
+)
+def test_damaged_weights_are_one_line(command, checkpoint, damage):
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(damage(weights.read_bytes()))
+    code, _, err = command("info", checkpoint)
+    assert code == 2 and len(err.splitlines()) == 1
+    assert str(weights) in err and "damaged" in err and "git lfs pull" in err

@@ -85,6 +85,25 @@ def test_an_error_of_the_callers_data_is_its_message(command, failing):
     assert command("train", "recipe.yaml") == (1, "", "error: the recipe has no data\n")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'datasets'", name="datasets"),
+        ImportError('Training needs sklearn: pip install "hf-mathrock[train]"'),
+    ],
+)
+def test_a_missing_package_is_one_line_that_says_how_to_install_it(command, failing, error):
+    failing(error)
+    code, out, err = command("train", "recipe.yaml")
+    assert code == 1 and out == "" and len(err.splitlines()) == 1
+    assert err.startswith(f"error: {error}") and err.count('pip install "hf-mathrock[train]"') == 1
+
+
+def test_a_name_that_this_package_itself_lacks_is_a_defect(command, failing):
+    failing(ImportError("cannot import name 'x' from 'hf_mathrock.zoo'", name="hf_mathrock.zoo"))
+    assert "looks like a defect" in command("train", "recipe.yaml")[2]
+
+
 @pytest.mark.parametrize("arguments", [["--debug", "train", "recipe.yaml"], ["train", "recipe.yaml", "--debug"]])
 def test_debug_shows_where_it_happened(capsys, failing, arguments):
     from hf_mathrock.cli.main import main

@@ -75,6 +75,16 @@ def test_a_timeline_that_cannot_be_drawn_does_not_lose_the_tags(command, songs, 
     assert "timeline" not in first and first["tempo"] and second["timeline"] == "two takes.png"
 
 
+def test_whatever_fails_in_drawing_is_one_line_and_loses_nothing_else(command, songs, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("no\nfonts")
+
+    monkeypatch.setattr("hf_mathrock.report.timeline.draw_timeline", fail)
+    code, _, err = command("tag", songs, "--out", tmp_path / "out", "--timeline")
+    assert code == 1 and err.splitlines()[0] == f"error: no timeline of {songs / 'one.wav'}: RuntimeError: no fonts"
+    assert all(record["tempo"] for record in json.loads((tmp_path / "out" / "tags.json").read_text()))
+
+
 def test_segments_are_kept_when_asked_for(command, songs):
     _, out, _ = command("tag", songs, "--json", "--segments")
     assert json.loads(out.splitlines()[0])["segments"][0]["end"] == 2.0

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The reference's checkpoint, converted, computes what the reference's own wiring computed."""
 
+import json
 import pickle
 
 import numpy as np
 import pytest
 import torch
 
-from hf_mathrock.conversion.mathrock import convert_checkpoint, read_state_dict
+from hf_mathrock.conversion.mathrock import CheckpointMismatch, convert_checkpoint, read_state_dict
 
 
 def convert(reference, out, checkpoint="model.pth"):
@@ -73,6 +74,49 @@ def test_backbones_of_another_size_point_to_the_config_options(mathrock_referenc
         convert_checkpoint(mathrock_reference / "model.pth", tmp_path / "out")
 
 
+def test_a_wholly_wrong_checkpoint_is_said_to_be_one_in_a_few_names(tmp_path):
+    torch.save({f"layer.{number}.weight": torch.zeros(2) for number in range(20)}, tmp_path / "model.pth")
+    with pytest.raises(CheckpointMismatch, match=r"none of its 20 names.*layer\.7\.weight and 12 more") as caught:
+        convert_checkpoint(tmp_path / "model.pth", tmp_path / "out")
+    assert len(str(caught.value)) < 1500 and "--wavlm-config" not in str(caught.value)
+    assert len(caught.value.unexpected) == 20 and len(caught.value.missing) > 300 and caught.value.misshapen == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "no JSON object"),
+        ("{", "is not JSON"),
+        ('{"model_type": "hubert"}', "of type 'hubert'.*of type 'wavlm'"),
+    ],
+)
+def test_a_config_of_something_else_is_refused_by_name(content, message, tmp_path):
+    torch.save({"wavlm.x": torch.zeros(1)}, tmp_path / "model.pth")
+    (tmp_path / "w.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"w\.json.*{message}"):
+        convert_checkpoint(tmp_path / "model.pth", tmp_path / "out", wavlm_config=tmp_path / "w.json")
+
+
+def test_claps_config_may_be_whole_or_its_audio_towers_but_of_no_other_model(mathrock_reference, tmp_path):
+    tower = json.loads((mathrock_reference / "clap_audio_config.json").read_text())
+    config = tmp_path / "clap.json"
+    config.write_text(json.dumps({"model_type": "clap", "audio_config": tower}))
+    checkpoint, wavlm = mathrock_reference / "model.pth", mathrock_reference / "wavlm_config.json"
+    assert convert_checkpoint(checkpoint, tmp_path / "out", wavlm, config).num_tensors > 0
+    config.write_text(json.dumps({"model_type": "clap", "audio_config": None}))
+    with pytest.raises(ValueError, match=r"clap\.json holds no JSON object"):
+        convert_checkpoint(checkpoint, tmp_path / "out", wavlm, config)
+    with pytest.raises(ValueError, match=r"wavlm_config\.json is of .*'wavlm'; .*'clap_audio_model' or 'clap'"):
+        convert_checkpoint(checkpoint, tmp_path / "out", wavlm, wavlm)
+
+
+def test_an_out_that_is_a_file_is_refused_before_any_work(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ValueError, match="is a file"):
+        convert_checkpoint(tmp_path / "absent.pth", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 class Hostile:
     def __reduce__(self):
         import os
@@ -90,14 +134,49 @@ def test_a_hostile_pickle_is_refused_and_does_not_run(tmp_path, monkeypatch):
     assert not (tmp_path / "hostile_code_ran").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_hostile_pickle_of_any_protocol_is_refused(protocol, wrapped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hostile = {"model_state_dict": Hostile()} if wrapped else Hostile()
+    (tmp_path / "model.pth").write_bytes(pickle.dumps(hostile, protocol))
+    if protocol > 1:  # zip archives are written from protocol 2 on
+        torch.save(hostile, tmp_path / "zip.pth", pickle_protocol=protocol)
+    for path in tmp_path.glob("*.pth"):
+        with pytest.raises(ValueError, match="is refused"):
+            read_state_dict(path)
+    assert not (tmp_path / "hostile_code_ran").exists()
+
+
 def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(tmp_path):
     torch.save({"wavlm.big": torch.zeros(1).expand(2**20)}, tmp_path / "model.pth")
     with pytest.raises(ValueError, match="claims shape"):
         read_state_dict(tmp_path / "model.pth")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken zip"])
+@pytest.mark.parametrize("content", [b"", b".", b"not a checkpoint", b"PK\x03\x04 broken zip", b"\x1f\x8b\x08\0"])
 def test_what_is_no_checkpoint_is_said_to_be_none(content, tmp_path):
     (tmp_path / "model.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"model\.pth"):
+    with pytest.raises(ValueError, match=r"model\.pth is no (readable )?checkpoint"):
+        read_state_dict(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        (b"<!DOCTYPE html><title>404</title>", "web page"),
+    ],
+)
+def test_what_stands_in_for_a_checkpoint_is_named(content, advice, tmp_path):
+    (tmp_path / "model.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"model\.pth is no checkpoint.*{advice}"):
+        read_state_dict(tmp_path / "model.pth")
+
+
+@pytest.mark.parametrize("content", [{1: torch.zeros(1)}, {"model_state_dict": {0: torch.zeros(1)}}, [torch.zeros(1)]])
+def test_what_has_no_names_is_no_state_dict(content, tmp_path):
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(ValueError, match="holds no state dict"):
         read_state_dict(tmp_path / "model.pth")

@@ -149,7 +149,7 @@ def _num_parameters(weights: Path) -> int:
             )
     except SafetensorError as error:
         raise UsageError(
-            f"{str(weights)!r} is damaged or no safetensors file ({error}); fetch it again, in a Git clone by git lfs pull"
+            f"{str(weights)!r} is damaged or no safetensors file ({error}); fetch it again, in a clone by git lfs pull"
         ) from error
 
 

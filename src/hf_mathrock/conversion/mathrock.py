@@ -175,14 +175,16 @@ def _read_config(path: str | os.PathLike[str] | None, config_class: Any) -> Any:
     if path is None:
         return config_class()
     expected = f"expected the config.json of a model of type {config_class.model_type!r}"
+    if config_class is ClapAudioConfig:
+        expected += " or 'clap'"
     try:
         settings = json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise FileNotFoundError(f"There is no config file {os.fspath(path)!r}.") from None
     except ValueError as error:
         raise ValueError(f"{os.fspath(path)} is not JSON ({error}); {expected}.") from error
-    if config_class is ClapAudioConfig and isinstance(settings, dict) and settings.get("model_type") == "clap":
-        settings = settings.get("audio_config")  # a whole CLAP's config
+    if config_class is ClapAudioConfig and isinstance(settings, dict) and "audio_config" in settings:
+        settings = settings["audio_config"]  # of a whole CLAP
     if not isinstance(settings, dict):
         raise ValueError(f"{os.fspath(path)} holds no JSON object of settings; {expected}.")
     if settings.get("model_type", config_class.model_type) != config_class.model_type:
@@ -238,7 +240,7 @@ def convert_checkpoint(
     ]
     if not renamed.keys() & expected.keys():
         raise CheckpointMismatch(
-            f"{Path(source).name} is no checkpoint of the reference: none of its {len(state_dict)} names is in the model",
+            f"{Path(source).name} is no checkpoint of the reference: none of its {len(state_dict)} names is known",
             missing,
             unexpected,
             misshapen,
