@@ -43,8 +43,9 @@ def test_a_split_is_computed_once(cache, monkeypatch):
     np.testing.assert_array_equal(windows(cache)[0]["input_values"], first)
 
 
-def test_augmentation_turns_both_streams_alike_and_keeps_the_labels(cache):
-    plain, varied = windows(cache), windows(cache, augment=True)
+@pytest.mark.parametrize("augment", ["light", "heavy"])
+def test_augmentation_turns_both_streams_alike_and_keeps_the_labels(augment, cache):
+    plain, varied = windows(cache), windows(cache, augment=augment)
     torch.manual_seed(3)
     for _ in range(4):
         before, after = plain[0], varied[0]
@@ -69,7 +70,7 @@ def first_samples(data, num_workers):
 
 
 def test_workers_and_epochs_vary_differently_and_the_seed_repeats_them(cache):
-    data = windows(cache, augment=True)
+    data = windows(cache, augment="light")
     runs = []
     for _ in range(2):
         torch.manual_seed(5)
@@ -77,3 +78,8 @@ def test_workers_and_epochs_vary_differently_and_the_seed_repeats_them(cache):
     assert runs[0] == runs[1]
     drawn = [value for epoch in runs[0] for value in epoch]
     assert len(set(drawn)) == len(drawn)
+
+
+def test_an_unknown_augmentation_is_refused(cache):
+    with pytest.raises(ValueError, match="none, light, heavy"):
+        windows(cache, augment="some")

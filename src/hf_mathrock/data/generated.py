@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from hf_mathrock.models.audio_input import open_audio
 from hf_mathrock.synthesis import RECIPE_VERSION
 from hf_mathrock.synthesis.composer import compose
 from hf_mathrock.synthesis.renderer import render
+
+Augmentation = Literal["none", "light", "heavy"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class GeneratedWindows(Dataset):
         extractor: The model's extractor.
         tasks: `MathRockConfig.tasks`.
         cache_dir: Folder in which the inputs of every split are kept; a split is computed once.
-        augment: Vary what the labels do not depend on, see `_augmented`; for training.
+        augment: Vary what the labels do not depend on, for training: "light" or "heavy", see `_augmented`; "none".
         num_workers: Processes that compute a new split.
         progress: Called with (pieces done, pieces wanted).
     """
@@ -102,12 +105,11 @@ class GeneratedWindows(Dataset):
         tasks: Sequence[Mapping[str, Any]],
         cache_dir: str | Path,
         *,
-        augment: bool = False,
+        augment: Augmentation = "none",
         num_workers: int = 2,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        key = json.dumps([asdict(split), extractor.to_dict(), list(tasks), RECIPE_VERSION], sort_keys=True, default=str)
-        folder = Path(cache_dir) / hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
+        folder = Path(cache_dir) / _key(split, extractor, tasks)
         if not (folder / "facts.json").exists():
             _compute(split, extractor, tasks, folder, num_workers, progress)
         self._values = np.load(folder / "input_values.npy", mmap_mode="r")
@@ -116,6 +118,8 @@ class GeneratedWindows(Dataset):
             labels = dict(stored)
         self.encoded_labels = [{name: labels[name][row] for name in labels} for row in range(split.num)]
         self.facts: list[dict[str, Any]] = json.loads((folder / "facts.json").read_text())
+        if augment not in get_args(Augmentation):
+            raise ValueError(f"`augment` is {augment!r}; allowed: {', '.join(get_args(Augmentation))}.")
         self._augment = augment
 
     def __len__(self) -> int:
@@ -124,15 +128,16 @@ class GeneratedWindows(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         values = self._values[index].astype(np.float32)
         features = self._features[index].astype(np.float32)
-        if self._augment:
+        if self._augment != "none":
             values, features = self._augmented(values, features)
         return {"input_values": values, "input_features": features, "labels": self.encoded_labels[index]}
 
     def _augmented(self, values: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Turn the window round in time, change its level and colour, and hide a band and a moment of it.
+        """Turn the window round in time, play it on other equipment, and hide a band and a moment of it.
 
         Without the turn a small model learns onset positions by heart. Both streams turn by the same whole number of
-        mel frames. Level and colour (a smooth curve over the mel bands) vary by up to 10 and 6 dB.
+        mel frames. Light: one level for both and a colour of the spectrogram. Heavy: level, colour, contrast between
+        loud and soft and a floor of noise, drawn for each stream: what another renderer does differently to the notes.
         """
         # Of torch's generator, which every worker has its own of and checkpoints keep.
         random = np.random.default_rng(int(torch.randint(2**62, ())))
@@ -140,15 +145,14 @@ class GeneratedWindows(Dataset):
         shift = int(random.integers(num_frames))
         values = np.roll(values, shift * (len(values) // num_frames))
         features = np.concatenate([np.roll(features[:, :-1], shift, axis=1), features[:, -1:]], axis=1)
+        if self._augment == "heavy":
+            values, features = _other_waveform(values, random), _other_spectrogram(features, random)
+        else:
+            gain = random.uniform(-10, 10)
+            values = values * np.float32(10 ** (gain / 20))
+            features = np.maximum(features + np.float32(gain) + _colour(features.shape[2], 6, 5, random), -100.0)
 
-        gain = random.uniform(-10, 10)
-        bands = np.arange(features.shape[2])
-        knots = np.linspace(0, features.shape[2] - 1, 5)
-        colour = np.interp(bands, knots, random.uniform(-6, 6, size=5)).astype(np.float32)
-        values = values * np.float32(10 ** (gain / 20))
-        features = np.maximum(features + np.float32(gain) + colour, -100.0)
-
-        first_band, first_frame = int(random.integers(len(bands))), int(random.integers(num_frames))
+        first_band, first_frame = int(random.integers(features.shape[2])), int(random.integers(num_frames))
         features[:, :, first_band : first_band + int(random.integers(8))] = features.mean()
         length = int(random.integers(50))
         features[:, first_frame : first_frame + length] = features.mean()
@@ -156,6 +160,40 @@ class GeneratedWindows(Dataset):
         first_frame = int(random.integers(num_frames))
         values[first_frame * step : (first_frame + length) * step] = 0
         return values, features
+
+
+def _key(split: GeneratedSplit, extractor: Any, tasks: Sequence[Mapping[str, Any]]) -> str:
+    """Name of a split's folder: changes with all that its inputs and labels depend on, and with nothing else."""
+    names = [name for name in inspect.signature(type(extractor).__init__).parameters if hasattr(extractor, name)]
+    labels = [[task["name"], task["type"], task["labels"]] for task in tasks]
+    settings = [asdict(split), {name: getattr(extractor, name) for name in names}, labels, RECIPE_VERSION]
+    return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _colour(num_bands: int, most_db: float, num_knots: int, random: np.random.Generator) -> np.ndarray:
+    """A smooth curve over the mel bands, in dB, of at most `most_db` either way."""
+    knots = np.linspace(0, num_bands - 1, num_knots)
+    return np.interp(np.arange(num_bands), knots, random.uniform(-most_db, most_db, size=num_knots)).astype(np.float32)
+
+
+def _other_spectrogram(features: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Log-mel values in dB with another level (±10 dB), colour (±9 dB), contrast (0.75 to 1.25) and noise floor."""
+    mean = features.mean()
+    contrast = np.float32(random.uniform(0.75, 1.25))
+    changed = mean + contrast * (features - mean) + _colour(features.shape[2], 9, 6, random)
+    floor = np.float32(mean - random.uniform(10, 50))
+    changed = np.logaddexp(changed * np.float32(0.1 * np.log(10)), floor * np.float32(0.1 * np.log(10)))
+    changed = changed * np.float32(10 / np.log(10)) + np.float32(random.uniform(-10, 10))
+    return np.maximum(changed, -100.0)
+
+
+def _other_waveform(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Samples with another level, tilt (a one-tap filter), contrast (a power of 0.75 to 1.25) and noise floor."""
+    peak = np.abs(values).max() + 1e-6
+    changed = np.sign(values) * (np.abs(values) / peak) ** np.float32(random.uniform(0.75, 1.25))
+    changed[1:] -= np.float32(random.uniform(-0.5, 0.8)) * changed[:-1]
+    noise = 10 ** random.uniform(-4, -2) * random.standard_normal(len(changed), dtype=np.float32)
+    return (changed + noise.astype(np.float32)) * np.float32(peak * 10 ** random.uniform(-0.5, 0.5))
 
 
 def _compute(

@@ -25,14 +25,14 @@ class Data:
         validation: Likewise, of other seeds.
         folder: Instead: an audio folder with a metadata file of label columns.
         validation_share: Share of the folder's rows held out, in (0, 1).
-        augment: Vary generated training windows in time, level and colour.
+        augment: How much generated training windows are varied: "none", "light" or "heavy".
     """
 
     train: dict[str, Any] | None = None
     validation: dict[str, Any] | None = None
     folder: str | None = None
     validation_share: float = 0.1
-    augment: bool = True
+    augment: str = "light"
 
     def __post_init__(self) -> None:
         if (self.folder is None) == (self.train is None):
@@ -223,7 +223,7 @@ def _datasets(recipe: Recipe, model: Any, extractor: Any, cache_dir: str | Path,
         return split["train"], split["test"]
     from hf_mathrock.data.generated import GeneratedSplit, GeneratedWindows
 
-    def windows(settings: Mapping[str, Any], augment: bool) -> GeneratedWindows:
+    def windows(settings: Mapping[str, Any], augment: Any) -> GeneratedWindows:
         return GeneratedWindows(
             GeneratedSplit(**settings),
             extractor,
@@ -234,4 +234,4 @@ def _datasets(recipe: Recipe, model: Any, extractor: Any, cache_dir: str | Path,
         )
 
     assert data.train is not None and data.validation is not None  # see `Data`
-    return windows(data.train, data.augment), windows(data.validation, False)
+    return windows(data.train, data.augment), windows(data.validation, "none")
