@@ -98,9 +98,15 @@ class MathRockModel(MathRockPreTrainedModel):
         Returns:
             See `MathRockModelOutput`.
         """
-        frames = self.wavlm(input_values, attention_mask=attention_mask, output_hidden_states=output_hidden_states)
         clap = self.clap_audio(input_features, output_hidden_states=output_hidden_states)
-        wavlm_mean = masked_mean(frames.last_hidden_state, frames.frame_mask)
+        num_rows = len(input_values) if output_hidden_states else self._rows_at_once(input_values)
+        masks = [None] * len(input_values) if attention_mask is None else attention_mask.split(num_rows)
+        means, hidden_states = [], None
+        for values, mask in zip(input_values.split(num_rows), masks, strict=False):
+            frames = self.wavlm(values, attention_mask=mask, output_hidden_states=output_hidden_states)
+            means.append(masked_mean(frames.last_hidden_state, frames.frame_mask))
+            hidden_states = frames.hidden_states
+        wavlm_mean = torch.cat(means)
         streams = (
             self.activation(self.wavlm_projection(wavlm_mean)),
             self.activation(self.clap_audio_projection(clap.pooler_output)),
@@ -110,10 +116,21 @@ class MathRockModel(MathRockPreTrainedModel):
             embeddings=mean_over_windows(fused, windows_per_clip),
             wavlm_embeddings=mean_over_windows(wavlm_mean, windows_per_clip),
             clap_audio_embeddings=mean_over_windows(clap.pooler_output, windows_per_clip),
-            hidden_states=frames.hidden_states,
+            hidden_states=hidden_states,
             clap_audio_hidden_states=clap.hidden_states,
         )
         return output if self._wants_dict(return_dict) else output.to_tuple()
+
+    def _rows_at_once(self, input_values: torch.Tensor) -> int:
+        """Rows of a batch that go through WavLM together.
+
+        On the CPU, without gradients, as many as leave the widest states of a layer 16 MB: beyond that the base model's
+        matrix products are slower, and a batch gains nothing.
+        """
+        if input_values.device.type != "cpu" or torch.is_grad_enabled():
+            return max(1, len(input_values))
+        num_frames = int(self.wavlm._get_feat_extract_output_lengths(input_values.shape[1], add_adapter=False))
+        return max(1, 2**22 // (max(1, num_frames) * self.config.wavlm_config.intermediate_size))
 
     def _wants_dict(self, return_dict: bool | None) -> bool:
         return self.config.return_dict if return_dict is None else return_dict
