@@ -52,7 +52,7 @@ def figures(results: dict[str, Any]) -> str:
 
 
 def _against_aim(value: float, aim: float | None) -> str:
-    return f"{value:.2f}" + (f" (aim {aim:.2f})" if aim is not None and value < aim else "")
+    return f"{value:.2f}" if aim is None or value >= aim else f"{value:.3f} (aim {aim:.2f})"
 
 
 def recordings(results: dict[str, Any]) -> str:
