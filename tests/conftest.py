@@ -2,11 +2,15 @@
 """Fixtures that several test folders share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Before anything imports transformers or datasets: no test may reach for a hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+# librosa keeps compiled code beside itself; two test processes that write it at once on a fresh install have crashed.
+_COMPILED = tempfile.TemporaryDirectory(prefix="numba-")
+os.environ["NUMBA_CACHE_DIR"] = _COMPILED.name
 
 import pytest
 
