@@ -14,7 +14,7 @@ demo: setup
 
 # Two processes of one thread each: sums of one thread are the same on every machine of a kind.
 test: setup
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	.venv/bin/ruff check .

@@ -12,9 +12,9 @@ os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 _COMPILED = tempfile.TemporaryDirectory(prefix="numba-")
 os.environ["NUMBA_CACHE_DIR"] = _COMPILED.name
 
-import pytest
+import pytest  # noqa: E402
 
-import hf_mathrock  # noqa: F401  (registers the families)
+import hf_mathrock  # noqa: E402, F401  (registers the families)
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

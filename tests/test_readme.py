@@ -26,7 +26,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SLOTS = ("table", "result", "figures", "speed")
 
 # The blocks share files and names: one worker runs them all, in order.
-pytestmark = pytest.mark.xdist_group("readme")
 
 needs_checkpoint = pytest.mark.skipif(
     not (hf_mathrock.embedded_checkpoint() / "config.json").is_file(),
