@@ -25,8 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Slots that a script fills with what was measured.
 SLOTS = ("table", "result", "figures", "speed")
 
-# The blocks share files and names: one worker runs them all, in order.
-
+# The blocks share files and names: one process runs them all, in order (`make test` hands out whole files).
 needs_checkpoint = pytest.mark.skipif(
     not (hf_mathrock.embedded_checkpoint() / "config.json").is_file(),
     reason="the embedded checkpoint is not in the package yet; `hf-mathrock train recipes/mathrock-tiny.yaml` makes it",
