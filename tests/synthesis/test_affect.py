@@ -112,3 +112,11 @@ def test_no_word_is_rare_or_common_among_composed_pieces() -> None:
     share = {word: sum(word in words for words in pieces) / len(pieces) for word in affect.EMOTIONS}
     assert min(share.values()) > 0.015, min(share, key=lambda word: share[word])
     assert max(share.values()) < 0.25, max(share, key=lambda word: share[word])
+
+
+def test_the_composer_writes_the_labels_that_the_model_has() -> None:
+    # Two homes, since composing must not wait for transformers to be imported.
+    from hf_mathrock.models import configuration_mathrock as model
+
+    composed = (affect.EMOTIONS, affect.VIBES, affect.INTENSITIES, affect.TEMPOS)
+    assert [list(labels) for labels in composed] == [model.EMOTIONS, model.VIBES, model.INTENSITIES, model.TEMPI]

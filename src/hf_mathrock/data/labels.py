@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-UNKNOWN = -100
-"""What stands for a label nobody gave; the objectives skip it."""
+from hf_mathrock.models.objectives import UNKNOWN
 
 
 def _is_unknown(value: Any) -> bool:

@@ -74,7 +74,8 @@ class MathRockTrainer(Trainer):
         # The loss is a mean over each batch, so the Trainer divides it by the accumulation steps itself.
         self.model_accepts_loss_kwargs = False
         self.class_weights = self._count_classes(tasks, train_dataset)
-        self._task_losses: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self._task_losses: dict[str, torch.Tensor] = {}  # sums since the last log
+        self._num_losses = 0
 
     def _count_classes(self, tasks: list, dataset: Any) -> dict[str, torch.Tensor]:
         """Weights of every single-label task's classes, from the label columns of the training set."""
@@ -130,16 +131,17 @@ class MathRockTrainer(Trainer):
             task_weights=cast("dict[str, float] | None", self.args.task_weights),
         )
         if model.training:
+            self._num_losses += 1
             for name, task_loss in task_losses.items():
-                self._task_losses[name].append(task_loss.detach())
+                self._task_losses[name] = self._task_losses.get(name, 0) + task_loss.detach()
         return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the mean loss of each task since the last time to a training log."""
         if "loss" in logs:
-            for name, losses in self._task_losses.items():
-                logs[f"loss_{name}"] = round(torch.stack(losses).mean().item(), 4)
-            self._task_losses.clear()
+            for name, total in self._task_losses.items():
+                logs[f"loss_{name}"] = round(total.item() / self._num_losses, 4)
+            self._task_losses, self._num_losses = {}, 0
         super().log(logs, *args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
