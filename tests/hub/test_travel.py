@@ -36,7 +36,7 @@ READING = {"audio_input.py", "audio_opening.py", "audio_reading.py", "audio_wind
 CLOSURES = {
     "MathRockConfig": {"configuration_mathrock.py"},
     "MathRockFeatureExtractor": {"feature_extraction_mathrock.py", "spectral.py"} | READING,
-    "MathRockAffectPipeline": {"pipeline_mathrock_affect.py"} | READING,
+    "MathRockAffectPipeline": {"pipeline_mathrock_affect.py", "scoring.py"} | READING,
     "MathRockForAudioClassification": {
         "configuration_mathrock.py",
         "feature_extraction_mathrock.py",
@@ -46,6 +46,7 @@ CLOSURES = {
         "outputs.py",
         "pipeline_mathrock_affect.py",
         "pooling.py",
+        "scoring.py",
         "spectral.py",
     }
     | READING,

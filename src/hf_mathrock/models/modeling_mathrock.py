@@ -77,10 +77,12 @@ class MathRockModel(MathRockPreTrainedModel):
 
     def forward(
         self,
-        input_values: torch.Tensor,
-        input_features: torch.Tensor,
+        input_values: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         windows_per_clip: torch.Tensor | None = None,
+        wavlm_embeddings: torch.Tensor | None = None,
+        clap_audio_embeddings: torch.Tensor | None = None,
         output_hidden_states: bool = False,
         return_dict: bool | None = None,
     ) -> MathRockModelOutput | tuple[torch.Tensor, ...]:
@@ -92,12 +94,65 @@ class MathRockModel(MathRockPreTrainedModel):
             attention_mask: `(batch_size, num_samples)`, 1 for sound, 0 for padding at the end.
             windows_per_clip: `(num_clips,)`: how many consecutive windows belong to each clip; their embeddings are
                 averaged. `None`: every window is a clip, `num_clips = batch_size`.
+            wavlm_embeddings: Instead of the two inputs, with `clap_audio_embeddings`: what `embed_backbones` gave.
+            clap_audio_embeddings: See `wavlm_embeddings`.
             output_hidden_states: Also return the backbones' states, per window.
             return_dict: `False` for a plain tuple.
 
         Returns:
             See `MathRockModelOutput`.
         """
+        hidden_states = clap_hidden_states = None
+        if wavlm_embeddings is None or clap_audio_embeddings is None:
+            if input_values is None or input_features is None:
+                raise ValueError(
+                    "Pass `input_values` and `input_features`, as the feature extractor gives them, or both "
+                    "`wavlm_embeddings` and `clap_audio_embeddings`, as `embed_backbones` gives them."
+                )
+            wavlm_embeddings, clap_audio_embeddings, hidden_states, clap_hidden_states = self._through_backbones(
+                input_values, input_features, attention_mask, output_hidden_states
+            )
+        output = MathRockModelOutput(
+            embeddings=mean_over_windows(self.fuse(wavlm_embeddings, clap_audio_embeddings), windows_per_clip),
+            wavlm_embeddings=mean_over_windows(wavlm_embeddings, windows_per_clip),
+            clap_audio_embeddings=mean_over_windows(clap_audio_embeddings, windows_per_clip),
+            hidden_states=hidden_states,
+            clap_audio_hidden_states=clap_hidden_states,
+        )
+        return output if self._wants_dict(return_dict) else output.to_tuple()
+
+    def embed_backbones(
+        self, input_values: torch.Tensor, input_features: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What each backbone makes of each window, the inputs of `fuse`.
+
+        Args:
+            input_values: As for `forward`.
+            input_features: As for `forward`.
+            attention_mask: As for `forward`.
+
+        Returns:
+            Mean of the valid WavLM frames `(batch_size, wavlm_hidden_size)`, and the CLAP tower's pooled output
+            `(batch_size, clap_audio_hidden_size)`.
+        """
+        return self._through_backbones(input_values, input_features, attention_mask, False)[:2]
+
+    def fuse(self, wavlm_embeddings: torch.Tensor, clap_audio_embeddings: torch.Tensor) -> torch.Tensor:
+        """The fused embedding of each window, `(batch_size, hidden_size)` in (-1, 1)."""
+        streams = (
+            self.activation(self.wavlm_projection(wavlm_embeddings)),
+            self.activation(self.clap_audio_projection(clap_audio_embeddings)),
+        )
+        return self.fusion(torch.cat(streams, dim=-1))
+
+    def _through_backbones(
+        self,
+        input_values: torch.Tensor,
+        input_features: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        output_hidden_states: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor, Any, Any]:
+        """Both embeddings, and both backbones' states where they are wanted."""
         clap = self.clap_audio(input_features, output_hidden_states=output_hidden_states)
         num_rows = len(input_values) if output_hidden_states else self._rows_at_once(input_values)
         masks = [None] * len(input_values) if attention_mask is None else attention_mask.split(num_rows)
@@ -106,20 +161,7 @@ class MathRockModel(MathRockPreTrainedModel):
             frames = self.wavlm(values, attention_mask=mask, output_hidden_states=output_hidden_states)
             means.append(masked_mean(frames.last_hidden_state, frames.frame_mask))
             hidden_states = frames.hidden_states
-        wavlm_mean = torch.cat(means)
-        streams = (
-            self.activation(self.wavlm_projection(wavlm_mean)),
-            self.activation(self.clap_audio_projection(clap.pooler_output)),
-        )
-        fused = self.fusion(torch.cat(streams, dim=-1))
-        output = MathRockModelOutput(
-            embeddings=mean_over_windows(fused, windows_per_clip),
-            wavlm_embeddings=mean_over_windows(wavlm_mean, windows_per_clip),
-            clap_audio_embeddings=mean_over_windows(clap.pooler_output, windows_per_clip),
-            hidden_states=hidden_states,
-            clap_audio_hidden_states=clap.hidden_states,
-        )
-        return output if self._wants_dict(return_dict) else output.to_tuple()
+        return torch.cat(means), clap.pooler_output, hidden_states, clap.hidden_states
 
     def _rows_at_once(self, input_values: torch.Tensor) -> int:
         """Rows of a batch that go through WavLM together.
@@ -223,11 +265,13 @@ class MathRockForAudioClassification(MathRockPreTrainedModel):
 
     def forward(
         self,
-        input_values: torch.Tensor,
-        input_features: torch.Tensor,
+        input_values: torch.Tensor | None = None,
+        input_features: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         windows_per_clip: torch.Tensor | None = None,
         labels: Mapping[str, torch.Tensor] | torch.Tensor | None = None,
+        wavlm_embeddings: torch.Tensor | None = None,
+        clap_audio_embeddings: torch.Tensor | None = None,
         output_hidden_states: bool = False,
         return_dict: bool | None = None,
     ) -> MathRockClassifierOutput | tuple[Any, ...]:
@@ -240,6 +284,8 @@ class MathRockForAudioClassification(MathRockPreTrainedModel):
             windows_per_clip: As for `MathRockModel`; the heads see the mean embedding of each clip.
             labels: Per task, multi-hot `(num_clips, num_labels)` or class indices `(num_clips,)`, -100 where unknown;
                 a bare tensor holds the first task's.
+            wavlm_embeddings: As for `MathRockModel`.
+            clap_audio_embeddings: As for `MathRockModel`.
             output_hidden_states: As for `MathRockModel`.
             return_dict: `False` for a plain tuple.
 
@@ -251,6 +297,8 @@ class MathRockForAudioClassification(MathRockPreTrainedModel):
             input_features,
             attention_mask=attention_mask,
             windows_per_clip=windows_per_clip,
+            wavlm_embeddings=wavlm_embeddings,
+            clap_audio_embeddings=clap_audio_embeddings,
             output_hidden_states=output_hidden_states,
             return_dict=True,
         )

@@ -17,8 +17,8 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines.base import ChunkPipeline
 
 from .audio_input import AudioReadError, AudioReport, AudioWindow, open_audio
+from .scoring import AGGREGATIONS, active_labels, aggregate_scores, task_scores
 
-AGGREGATIONS = ("mean", "max", "vote")
 DEFAULT_BATCH_SIZE = 8
 _MAX_SILENT_WAITING = 64
 _PREPROCESS_OPTIONS = ("window_seconds", "hop_seconds", "sampling_rate", "allow_url")
@@ -36,8 +36,16 @@ _POSTPROCESS_OPTIONS = (
 
 
 @dataclass
-class _Recording:
-    """One input on its way through the pipeline: its windows go in, their outputs come back."""
+class Recording:
+    """One input on its way through the pipeline: its windows go in, their outputs come back.
+
+    Attributes:
+        report: What reading showed; `None` if it failed.
+        error: Why it could not be read.
+        windows: Its windows, without their audio.
+        logits: Of every window, by task, `(num_labels,)`; `None` where it is silent.
+        embeddings: Of every sounding window, `(hidden_size,)`.
+    """
 
     report: AudioReport | None = None
     error: AudioReadError | None = None
@@ -194,7 +202,7 @@ class MathRockAffectPipeline(ChunkPipeline):
         """
         extractor = self.feature_extractor
         grid = extractor.checked_grid(window_seconds, hop_seconds)
-        recording = _Recording()
+        recording = Recording()
         if isinstance(inputs, Mapping) and "audio" in inputs:  # a whole row of a data set
             inputs = inputs["audio"]
         try:
@@ -235,12 +243,12 @@ class MathRockAffectPipeline(ChunkPipeline):
 
     def _stream(
         self, inputs: Iterable[Any], batch_size: int, preprocess_params: dict, forward_params: dict
-    ) -> Iterator[_Recording]:
+    ) -> Iterator[Recording]:
         """Recordings in order, each as soon as its last window has been through the model."""
         waiting: list[dict[str, Any]] = []
         num_sounding = 0
 
-        def flush() -> Iterator[_Recording]:
+        def flush() -> Iterator[Recording]:
             sounding = [chunk["window"] for chunk in waiting if _sounds(chunk["window"])]
             outputs = iter(self._outputs(sounding, forward_params) if sounding else [])
             for chunk in waiting:
@@ -263,6 +271,24 @@ class MathRockAffectPipeline(ChunkPipeline):
                     yield from flush()
                     num_sounding = 0
         yield from flush()
+
+    def listen(
+        self,
+        inputs: Iterable[Any],
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        window_seconds: float | None = None,
+        hop_seconds: float | None = None,
+    ) -> Iterator[Recording]:
+        """What the model made of every window, before any temperature, aggregation or threshold.
+
+        Args:
+            inputs: Recordings; one that cannot be read comes back with its `error`.
+            batch_size: Windows in a forward pass.
+            window_seconds: See `__call__`.
+            hop_seconds: See `__call__`.
+        """
+        grid = {"window_seconds": window_seconds, "hop_seconds": hop_seconds}
+        return self._stream(inputs, batch_size, grid, {})
 
     def get_iterator(
         self,
@@ -290,7 +316,7 @@ class MathRockAffectPipeline(ChunkPipeline):
 
     def postprocess(
         self,
-        recording: _Recording,
+        recording: Recording,
         tasks: Sequence[str] | None = None,
         aggregation: str = "mean",
         threshold: float | Mapping[str, float] | None = None,
@@ -320,9 +346,12 @@ class MathRockAffectPipeline(ChunkPipeline):
         ]
         for name in names:
             task = config.task(name)
-            scores = [None if logits is None else self._scores(task, logits[name]) for logits in recording.logits]
+            temperature = config.task_temperature(name)
+            scores = [
+                None if logits is None else task_scores(task, logits[name], temperature) for logits in recording.logits
+            ]
             sounding = [values for values in scores if values is not None]
-            overall = _aggregate(np.stack(sounding), aggregation, thresholds.get(name)) if sounding else None
+            overall = aggregate_scores(np.stack(sounding), aggregation, thresholds.get(name)) if sounding else None
             result[name] = _ranked(task["labels"], overall, thresholds.get(name), top_k)
             for segment, values in zip(segments, scores, strict=True):
                 segment[name] = _ranked(task["labels"], values, thresholds.get(name), top_k)
@@ -342,14 +371,6 @@ class MathRockAffectPipeline(ChunkPipeline):
             "top_k": top_k,
         }
         return result
-
-    def _scores(self, task: Mapping[str, Any], logits: np.ndarray) -> np.ndarray:
-        """Probabilities of one window, `(num_labels,)`, after the task's temperature."""
-        scaled = logits.astype(np.float64) / self.model.config.task_temperature(task["name"])
-        if task["type"] == "multi_label":
-            return 0.5 * (1 + np.tanh(scaled / 2))  # the sigmoid, without overflow
-        exponentials = np.exp(scaled - scaled.max())
-        return exponentials / exponentials.sum()
 
     @property
     def _model_card(self) -> dict[str, Any]:
@@ -409,31 +430,13 @@ def _sounds(window: AudioWindow | None) -> bool:
     return window is not None and "silent" not in window.quality
 
 
-def _aggregate(scores: np.ndarray, aggregation: str, thresholds: np.ndarray | None) -> np.ndarray:
-    """Scores of a recording from those of its windows, `(num_windows, num_labels)`."""
-    if aggregation == "mean":
-        return scores.mean(axis=0)
-    if aggregation == "max":
-        return scores.max(axis=0)
-    return _active(scores, thresholds).mean(axis=0)
-
-
-def _active(scores: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
-    """Which labels hold: those that reach their threshold, or the best one where a task has no thresholds."""
-    if thresholds is not None:
-        return scores >= thresholds
-    best = np.zeros_like(scores, dtype=bool)
-    np.put_along_axis(best, scores.argmax(axis=-1, keepdims=True), True, axis=-1)
-    return best
-
-
 def _ranked(
     labels: Sequence[str], scores: np.ndarray | None, thresholds: np.ndarray | None, top_k: int | None
 ) -> list[dict[str, Any]]:
     """Labels by falling score, those of equal score in the order of the model's labels."""
     if scores is None:
         return []
-    active = _active(scores, thresholds)
+    active = active_labels(scores, thresholds)
     order = np.argsort(-scores, kind="stable")[:top_k]
     return [
         {"label": labels[index], "score": round(float(scores[index]), 6), "active": bool(active[index])}

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
+TUNINGS = ("full", "heads", "lora")
+AUGMENTATIONS = ("none", "light", "heavy")
+
 
 @dataclass
 class MathRockTrainingArguments(TrainingArguments):
@@ -19,7 +22,17 @@ class MathRockTrainingArguments(TrainingArguments):
         label_smoothing: Of the multi-label targets; `None`: the model config's.
         class_weights: "balanced": classes of single-label tasks weigh the same in total, counted on the training set;
             "none": every row weighs the same.
-        task_weights: Factor of each task in the loss; tasks not named count 1.
+        task_weights: Factor of each task in the loss, tasks not named count 1; "learned": by their uncertainty.
+        tuning: What is trained. "full": everything; "heads": projections, fusion and heads over the outputs of frozen
+            backbones, which are computed once and kept on disk; "lora": the same and low-rank changes of the
+            backbones' attention, through `peft`.
+        lora_rank: Rank of those changes.
+        lora_alpha: Their scale is `lora_alpha / lora_rank`.
+        lora_dropout: Dropout before them, in [0, 1).
+        embedding_cache_dir: Where outputs of frozen backbones are kept; `None`: `~/.cache/hf-mathrock/embeddings`.
+        augment: How much recordings are varied in training: "none", "light" or "heavy", see `data.augmentation`.
+        early_stopping_patience: Stop after this many evaluations without a better `metric_for_best_model` (by default
+            the mean of the tasks' scores) and keep the best model; `None`: never.
 
     Source: "Neural Math Rock": 20 epochs, AdamW, 3e-5 and 1e-4, weight decay 0.01, gradient norm 1.0, γ 2,
     smoothing 0.1.
@@ -34,14 +47,32 @@ class MathRockTrainingArguments(TrainingArguments):
     label_smoothing: float | None = field(default=None)
     class_weights: str = field(default="balanced", metadata={"choices": ["balanced", "none"]})
     task_weights: dict | str | None = field(default=None)
+    tuning: str = field(default="full", metadata={"choices": list(TUNINGS)})
+    lora_rank: int = field(default=8)
+    lora_alpha: float = field(default=16.0)
+    lora_dropout: float = field(default=0.0)
+    embedding_cache_dir: str | None = field(default=None)
+    augment: str = field(default="none", metadata={"choices": list(AUGMENTATIONS)})
+    early_stopping_patience: int | None = field(default=None)
     # The collator reads the label columns, which the stock default would remove: the model's `forward` names none.
     remove_unused_columns: bool = field(default=False)
     label_names: list[str] | None = field(default_factory=lambda: ["labels"])
     report_to: str | list[str] = field(default="none")
 
     def __post_init__(self) -> None:
+        if self.early_stopping_patience is not None:
+            # Stopping early means keeping the best, so something must be measured and saved.
+            self.load_best_model_at_end = True
+            self.metric_for_best_model = self.metric_for_best_model or "mean_score"
+            if str(self.eval_strategy) in ("no", "IntervalStrategy.NO"):
+                self.eval_strategy = self.save_strategy = "epoch"
         super().__post_init__()
-        if isinstance(self.task_weights, str):  # as a command line gives it
-            self.task_weights = json.loads(self.task_weights)
-        if self.class_weights not in ("balanced", "none"):
-            raise ValueError(f"`class_weights` is {self.class_weights!r}; allowed: 'balanced', 'none'.")
+        if isinstance(self.task_weights, str) and self.task_weights != "learned":
+            self.task_weights = json.loads(self.task_weights)  # as a command line gives it
+        for name, allowed in (
+            ("class_weights", ("balanced", "none")),
+            ("tuning", TUNINGS),
+            ("augment", AUGMENTATIONS),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; allowed: {', '.join(map(repr, allowed))}.")
