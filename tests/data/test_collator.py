@@ -74,7 +74,7 @@ def test_training_hears_windows_at_random_that_lie_in_the_recording_and_follow_t
 
 def test_both_streams_hear_the_same_window(extractor):
     collator = MathRockCollator(extractor, TASKS, train=True)
-    window = collator._window(row(3.0)["audio"])
+    window = collator._window(row(3.0))
     assert {rate: len(track) for rate, track in window.audio.items()} == {16_000: 16_000, 48_000: 48_000}
     low = resample_poly(window.audio[48_000], 1, 3)
     lag = correlate(low, window.audio[16_000]).argmax() - (16_000 - 1)
@@ -118,3 +118,49 @@ def test_the_mask_of_inputs_computed_before_stays_whole_numbers(extractor):
 def test_a_wrong_label_is_refused_before_the_batch_is_made(extractor):
     with pytest.raises(ValueError, match="did you mean 'slow'"):
         MathRockCollator(extractor, TASKS)([row(tempo="slwo")])
+
+
+def test_a_broken_recording_is_left_out_and_listed_up_to_a_limit(extractor, tmp_path):
+    (tmp_path / "broken.wav").write_bytes(b"nothing of music")
+    broken = {"audio": str(tmp_path / "broken.wav"), "tempo": "fast"}
+    collator = MathRockCollator(extractor, TASKS, train=True, max_broken=1, with_files=True)
+    with pytest.warns(UserWarning, match="left out: cannot read .*broken.wav"):
+        batch = collator([row(tempo="slow") | {"song": "one"}, broken, row(tempo="moderate")])
+    assert batch["labels"]["tempo"].tolist() == [0, 1]
+    assert batch["files"] == ["one", "(without a name)"]
+    alone = collator([broken])  # known already, so nothing more is said; and nothing can be learnt from it
+    assert alone["labels"]["tempo"].tolist() == [-100] and len(alone["input_values"]) == 1
+    assert list(collator.broken) == [str(tmp_path / "broken.wav")]
+    with pytest.raises(ValueError, match="2 recordings cannot be read, more than the 1"):
+        collator([{"audio": str(tmp_path / "missing.wav")}])
+
+
+def test_outputs_of_backbones_are_inputs_too(extractor):
+    rows = [{"wavlm_embeddings": np.ones(4), "clap_audio_embeddings": np.zeros(3), "tempo": "slow"}] * 2
+    batch = MathRockCollator(extractor, TASKS)(rows)
+    assert batch["wavlm_embeddings"].shape == (2, 4) and batch["clap_audio_embeddings"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("strength", ["light", "heavy"])
+def test_augmentation_changes_both_streams_alike_and_follows_the_seed(strength, extractor):
+    def batch(seed, augment=strength):
+        torch.manual_seed(seed)
+        collator = MathRockCollator(extractor, TASKS, train=True, augment=augment)
+        return collator([row(3.0, tempo="slow"), row(0.6, tempo="fast")])
+
+    plain, first = batch(0, "none"), batch(0)
+    assert torch.equal(first["input_values"], batch(0)["input_values"])
+    assert not torch.allclose(first["input_values"], batch(1)["input_values"])
+    assert not torch.allclose(first["input_values"], plain["input_values"])
+    assert torch.equal(first["attention_mask"], plain["attention_mask"])
+    assert torch.equal(first["labels"]["tempo"], plain["labels"]["tempo"])
+    assert first["input_values"][1, 9_600:].abs().max() == 0  # what was padding stays so
+    # The same change at both rates: the level of the waveform follows that of the spectrogram.
+    loud = [10 * torch.log10(b["input_values"][0].square().mean()).item() for b in (plain, first)]
+    mel = [10 * torch.log10((10 ** (b["input_features"][0] / 10)).mean()).item() for b in (plain, first)]
+    assert loud[1] - loud[0] == pytest.approx(mel[1] - mel[0], abs=3.0)
+
+
+def test_evaluation_is_never_augmented(extractor):
+    with pytest.raises(ValueError, match="as they are"):
+        MathRockCollator(extractor, TASKS, augment="light")

@@ -413,3 +413,20 @@ assert len(read_audio({str(wav)!r}, 16_000)) == 40_000
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env={**os.environ, "PYTHONPATH": ""})
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_an_excerpt_is_the_window_of_that_place(suffix, tmp_path):
+    audio = np.random.default_rng(0).uniform(-0.3, 0.3, (6 * 44_100, 2)).astype(np.float32)
+    soundfile.write(tmp_path / f"noise.{suffix}", audio, 44_100)
+    with open_audio(tmp_path / f"noise.{suffix}") as source:
+        windows = list(source.windows(2.0, 1.0))
+        for index in (3, 0, 2):
+            excerpt = source.excerpt(float(index), 2.0)
+            assert (excerpt.start, excerpt.end, excerpt.quality) == (index, index + 2.0, windows[index].quality)
+            for rate in (16_000, 48_000):
+                inner = slice(rate // 50, -rate // 50)  # the ends of a resampled excerpt know nothing of what is beyond
+                np.testing.assert_allclose(excerpt.audio[rate][inner], windows[index].audio[rate][inner], atol=2e-3)
+        with pytest.raises(AudioReadError, match="no audio 9.0 s into it"):
+            source.excerpt(9.0, 2.0)
+        assert len(list(source.windows(2.0, 1.0))) == len(windows)  # reading from the beginning still works

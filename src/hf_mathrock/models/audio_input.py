@@ -15,7 +15,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -127,6 +127,34 @@ class AudioSource:
             self._num_silent += "silent" in window.quality
             yield window
         self._finished = True
+
+    def excerpt(
+        self, start_seconds: float, window_seconds: float, sampling_rates: Sequence[int] = (16_000, 48_000)
+    ) -> AudioWindow:
+        """One window from anywhere, without decoding what comes before it where the format allows that.
+
+        Args:
+            start_seconds: where it begins, at least 0.
+            window_seconds: its length, above 0.
+            sampling_rates: as for `windows`.
+
+        Returns:
+            As `windows` gives it, but judged by itself: its offset and antiphase are measured inside it.
+
+        Raises:
+            AudioReadError: `empty` when there is nothing at that place, and as for `windows`.
+        """
+        rate = self.info.sampling_rate
+        first, num_frames = round(start_seconds * rate), round(window_seconds * rate)
+        frames = self._reader.excerpt(first, num_frames)
+        if len(frames) == 0:
+            raise read_error(self.info.file, "empty", f"there is no audio {start_seconds:.1f} s into it")
+        reader = ArrayReader(frames if frames.shape[1] > 1 else frames[:, 0], rate, self.info.file)
+        reader.info = replace(self.info, claimed_frames=len(frames))
+        seconds = len(frames) / rate
+        (window,) = cut_windows(MonoStream(reader), reader.info, seconds, seconds, sampling_rates, BLOCK_FRAMES)
+        window.start, window.end = first / rate, (first + len(frames)) / rate
+        return window
 
     def report(self) -> AudioReport:
         """What reading has shown so far; complete after the last window."""

@@ -100,7 +100,25 @@ class BlockReader(Protocol):
         """Blocks of at most about `num_frames` frames, float32 `(num_frames, num_channels)`."""
         ...
 
+    def excerpt(self, first_frame: int, num_frames: int) -> np.ndarray:
+        """Frames from `first_frame` on, without decoding those before where the format allows it.
+
+        Float32 `(num_frames, num_channels)`; fewer, or none, where the audio ends or breaks off before.
+        """
+        ...
+
     def close(self) -> None: ...
+
+
+def _frames_from(reader: BlockReader, first_frame: int, num_frames: int) -> np.ndarray:
+    """An excerpt by reading from the beginning."""
+    pieces, position, last_frame = [], 0, first_frame + num_frames
+    for block in reader.blocks(65_536):
+        pieces.append(block[max(0, first_frame - position) : max(0, last_frame - position)])
+        position += len(block)
+        if position >= last_frame:
+            break
+    return np.concatenate(pieces) if pieces else np.zeros((0, reader.info.channels), dtype=np.float32)
 
 
 def describe_problem(error: Exception) -> str:
@@ -199,6 +217,16 @@ class SoundFileReader:
         if "without an End-Of-Stream flag" in self._sound.extra_info:
             self.cut_short = True
 
+    def excerpt(self, first_frame: int, num_frames: int) -> np.ndarray:
+        if self.info.container == "MP3":
+            # Entering an MP3 in the middle gives the same samples, and complaints of its decoder on the terminal.
+            return _frames_from(self, first_frame, num_frames)
+        try:
+            self._sound.seek(first_frame)
+            return self._sound.read(num_frames, dtype="float32", always_2d=True)
+        except (self._library_error, RuntimeError):  # beyond the end, or where a damaged stream cannot be entered
+            return _frames_from(self, first_frame, num_frames)
+
     def close(self) -> None:
         self._sound.close()
         if self._owned:
@@ -283,6 +311,14 @@ class TorchCodecReader:
                 yield np.ascontiguousarray(samples[first : first + num_frames], dtype=np.float32)
             start = stop
 
+    def excerpt(self, first_frame: int, num_frames: int) -> np.ndarray:
+        start, stop = (frame / self.info.sampling_rate for frame in (first_frame, first_frame + num_frames))
+        try:
+            _, samples = self._decode(self._make_decoder(), start, stop, self.info.file)
+        except AudioReadError:
+            return _frames_from(self, first_frame, num_frames)
+        return np.ascontiguousarray(samples[:num_frames], dtype=np.float32)
+
     def close(self) -> None:
         if self._stream is not None:
             self._stream.close()
@@ -328,6 +364,9 @@ class ArrayReader:
                 yield np.ascontiguousarray(block, dtype=np.float32)
             else:
                 yield (block.astype(np.float32) - self._offset) * self._scale
+
+    def excerpt(self, first_frame: int, num_frames: int) -> np.ndarray:
+        return _frames_from(self, first_frame, num_frames)
 
     def close(self) -> None:
         """Nothing to do: the array is the caller's."""

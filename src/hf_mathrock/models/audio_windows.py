@@ -307,6 +307,20 @@ def cut_windows(
         yield window
 
 
+def count_windows(num_frames: int, sampling_rate: int, window_seconds: float, hop_seconds: float) -> int:
+    """How many windows `cut_windows` gives of audio of that many frames, at least 1."""
+    length = round(window_seconds * sampling_rate)
+    count = 0
+    while round(round(count * hop_seconds, 6) * sampling_rate) + length <= num_frames:
+        count += 1
+    if count == 0:
+        return 1
+    start = round(round(count * hop_seconds, 6) * sampling_rate)
+    reached = round(round((count - 1) * hop_seconds, 6) * sampling_rate) + length
+    rest_worth_a_window = min(MIN_SECONDS, hop_seconds / 2) * sampling_rate
+    return count + (start < num_frames and num_frames - reached >= rest_worth_a_window)
+
+
 def _faults_between(stream: MonoStream, first: int, last: int) -> set[str]:
     flags = {
         flag
