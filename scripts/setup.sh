@@ -55,5 +55,7 @@ fi
 
 echo "setup: installing into $venv, which takes a few minutes the first time"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+# mirdata asks for the clients of three clouds, which it needs only to fetch corpora; ours lie on the disk.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps mirdata
 "$venv/bin/python" scripts/mend_torchaudio.py || echo "setup: torchaudio was left as it is" >&2
 printf '%s\n' "$wanted" > "$stamp"
