@@ -14,12 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hf_mathrock.model_card import figures, recordings, write_card
+
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "src" / "hf_mathrock" / "checkpoints" / "mathrock-tiny"
 PICTURED = "long-exposure"
-
-sys.path.insert(0, str(ROOT / "model_card"))
-import fill  # noqa: E402
 
 
 def run(*arguments: str) -> str:
@@ -69,7 +68,7 @@ def main() -> None:
     slots = {
         "table": table(),
         "result": result(),
-        "figures": f"{fill.figures(results)}\n\n{fill.recordings(results)}",
+        "figures": f"{figures(results)}\n\n{recordings(results)}",
         "speed": speed(),
     }
     text = (ROOT / "README.md").read_text()
@@ -81,7 +80,7 @@ def main() -> None:
         if count != 1:
             raise SystemExit(f"README.md has {count} slots named {name!r}; expected one")
     (ROOT / "README.md").write_text(text)
-    fill.fill(CHECKPOINT)
+    write_card(CHECKPOINT)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text of a card: the template's slots, one function each. What nobody measured or said is stated as such."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_mathrock.model_card.figures import figure_table, off_border, recordings, set_name
+from hf_mathrock.model_card.metadata import LICENCES, base_models, card_data
+from hf_mathrock.model_card.source import CardSource, read_source
+
+TEMPLATE = Path(__file__).with_name("template.md")
+CODE_LICENCE = "apache-2.0"
+AGGREGATIONS = {"mean": "windows averaged", "max": "each label's best window", "vote": "a vote of the windows"}
+# Keys of the recipe's training section that a stranger wants to know, and how to say them.
+TRAINING = {
+    "tuning": "tuning",
+    "num_train_epochs": "epochs",
+    "learning_rate": "learning rate",
+    "backbone_learning_rate": "learning rate of the backbones",
+    "per_device_train_batch_size": "batch size",
+    "weight_decay": "weight decay",
+    "task_weights": "weights of the tasks in the loss",
+    "augment": "augmentation",
+}
+
+
+def write_card(
+    folder: str | Path,
+    *,
+    repo: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+    fingerprint: str | None = None,
+) -> Path:
+    """Write the card of a checkpoint into its folder; the arguments are those of `read_source`."""
+    path = Path(folder) / "README.md"
+    path.write_text(render_card(read_source(folder, repo=repo, facts=facts, fingerprint=fingerprint)), encoding="utf-8")
+    return path
+
+
+def render_card(source: CardSource) -> str:
+    """The card, as Markdown with YAML at its top."""
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        metadata=card_data(source).to_yaml(),
+        name=source.name,
+        summary=_said(source, "summary", "what the model is for"),
+        tasks=_tasks(source),
+        num_parameters=f"{source.num_parameters:,}",
+        size_mb=source.size_bytes / 1e6,
+        window_seconds=source.extractor["window_seconds"],
+        hop_seconds=source.extractor["hop_seconds"],
+        model=source.repo or source.name,
+        example=_example(source),
+        training_data=_said(source, "training_data", "what the model learned from"),
+        labels=_said(source, "labels", "who or what gave the labels"),
+        training=_training(source),
+        figures=_figures(source),
+        thresholds=_thresholds(source),
+        calibration=_calibration(source),
+        limits=_limits(source),
+        citation=_citation(source),
+        licence=_licence(source),
+        provenance=_provenance(source),
+    )
+
+
+def _said(source: CardSource, key: str, subject: str) -> str:
+    return source.facts.get(key) or f"The publisher has not said {subject}."
+
+
+def _tasks(source: CardSource) -> str:
+    lines = []
+    for task in source.config["tasks"]:
+        kind = "any number of" if task["type"] == "multi_label" else "one of"
+        lines.append(f"- **{task['name']}**, {kind}: {', '.join(task['labels'])}")
+    return "\n".join(lines)
+
+
+def _example(source: CardSource) -> str:
+    if source.example is None:
+        return "" if source.repo else f"\n\nHere `{source.name}` is the folder that this card lies in."
+    first = {task: entries[0] for task in source.task_names if (entries := source.example.get(task))}
+    heard = ", ".join(f"{task} *{entry['label']}* ({entry['score']:.2f})" for task, entry in first.items())
+    name = source.example["file"]
+    text = f"For [`{name}`]({name}) the answer is {heard or 'nothing'}; all of it is in [`example_output.json`]"
+    return f"\n\n{text}(example_output.json)."
+
+
+def _training(source: CardSource) -> str:
+    parts = [_training_songs(source.songs)] if source.songs else []
+    if source.recipe is None:
+        return "\n\n".join([*parts, "The recipe of the training was not published."])
+    recipe = source.recipe
+    data, model, training = recipe.get("data") or {}, recipe.get("model") or {}, recipe.get("training") or {}
+    facts = []
+    if isinstance(data.get("train"), Mapping) and "num" in data["train"]:
+        facts.append(f"{data['train']['num']:,} generated pieces")
+    begun = base_models(source) or ([model["pretrained"]] if model.get("pretrained") else [])
+    facts.append(f"started from {' and '.join(begun)}" if begun else "started from random weights")
+    for key, words in TRAINING.items():
+        value = training.get(key, data.get(key))
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{name} {weight:g}" for name, weight in value.items())
+        if value is not None:
+            facts.append(f"{words} {f'{value:g}' if isinstance(value, (int, float)) else value}")
+    facts.append(f"seed {recipe.get('seed', 0)}")
+    parts.append("In short: " + "; ".join(facts) + ". [`recipe.json`](recipe.json) has every setting.")
+    return "\n\n".join(parts)
+
+
+def _training_songs(report: Mapping[str, Any]) -> str:
+    """What a `LabelledAudio.report` says of the songs and of their split."""
+    songs, groups = report.get("num_songs") or {}, report.get("num_groups") or {}
+    counts = [f"{split} {num:,} songs of {groups.get(split, 0):,} groups" for split, num in songs.items()]
+    facts = [f"{report['source']}: {'; '.join(counts)}" if report.get("source") else "; ".join(counts)]
+    grouped = " and ".join(report.get("group_by") or []) or "song"
+    facts.append(
+        "the split was given" if report.get("split") == "given" else f"the split keeps each {grouped} together"
+    )
+    facts.append(_leaks(report.get("leaks")))
+    if broken := _count(report.get("broken")):
+        facts.append(_broken(broken))
+    return "; ".join(facts) + "."
+
+
+def _broken(num: int) -> str:
+    return f"{num} {'file' if num == 1 else 'files'} could not be read and left out"
+
+
+def _leaks(leaks: Any) -> str:
+    num = _count(leaks)
+    groups = "group is" if num == 1 else "groups are"
+    return f"**{num} {groups} in more than one split, so figures flatter**" if num else "no group is in two splits"
+
+
+def _figures(source: CardSource) -> str:
+    results = source.results
+    if results is None or not results.get("sets"):
+        return "**Nothing was measured.** How good this model is, nobody knows; measure it on songs of your own first."
+    parts = ["\n".join(_set_described(source, name) for name in results["sets"])]
+    parts.append(figure_table(results, source.task_names))
+    if note := off_border(results):
+        parts.append(note)
+    parts.append(_how_to_read(results))
+    if (left_out := _left_out(results)) is not None:
+        parts.append(left_out)
+    if rows := recordings(results):
+        parts.append(rows)
+    return "\n\n".join(parts)
+
+
+def _set_described(source: CardSource, name: str) -> str:
+    assert source.results is not None
+    entry = source.results["sets"][name]
+    data, protocol = entry.get("data") or {}, entry.get("protocol") or {}
+    title = entry.get("title")
+    facts = [title] if title and title.lower() != set_name(name) else []
+    num, groups = data.get("num_songs", protocol.get("num")), data.get("num_groups")
+    if num is not None:
+        facts.append(f"{num:,} songs" + (f" of {groups:,} groups" if groups and groups != num else ""))
+    if data.get("seconds"):
+        facts.append(f"{data['seconds'] / 3600:.1f} hours" if data["seconds"] > 3600 else f"{data['seconds']:.0f} s")
+    elif protocol.get("seconds"):
+        facts.append(f"{protocol['seconds']:g} s each")
+    if protocol.get("renderer"):
+        with_what = f"FluidSynth with {source.results.get('soundfont') or 'a SoundFont'}"
+        player = "hf-mathrock" if protocol["renderer"] == "own" else with_what
+        facts.append(f"generated from seed {protocol['seed']:,} on and played by {player}")
+    else:
+        facts += _songs_described(data)
+    return f"- **{set_name(name)}**: {'; '.join(facts + _warnings(source, data)) or 'not described'}."
+
+
+def _songs_described(data: Mapping[str, Any]) -> list[str]:
+    facts = []
+    if data.get("source"):
+        facts.append(f"from {data['source']}" + (f", split {data['split']}" if data.get("split") else ""))
+    if isinstance(known := data.get("known"), Mapping):
+        facts.append("labels known: " + ", ".join(f"{task} {count:,}" for task, count in known.items()))
+    if (broken := data.get("num_broken", _count(data.get("broken")))) > 0:
+        facts.append(_broken(broken))
+    if "leaks" in data:
+        facts.append(_leaks(data["leaks"]))
+    return facts
+
+
+def _warnings(source: CardSource, data: Mapping[str, Any]) -> list[str]:
+    """What makes figures look better than they are."""
+    fitted = ((source.calibration or {}).get("fitted_on") or {}).get("songs_digest")
+    warnings = []
+    if data.get("trained_on"):
+        warnings.append(f"**{data['trained_on']:,} of them were trained on, so figures flatter**")
+    if fitted is not None and fitted == data.get("songs_digest"):
+        warnings.append("**thresholds and temperatures were fitted on these songs, so figures flatter**")
+    return warnings
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else len(value or [])
+
+
+def _how_to_read(results: Mapping[str, Any]) -> str:
+    entries = results["sets"].values()
+    text = (
+        "F1 is the mean over the classes of a task, mAP the mean average precision over labels; random scores reach "
+        "the share of songs that have a label. Figures are of whole songs"
+    )
+    ways = {(entry.get("protocol") or {}).get("aggregation", "mean") for entry in entries}
+    text += f", {' or '.join(AGGREGATIONS.get(way, way) for way in sorted(ways))}"
+    text += ", and of single windows where it says so." if any(e.get("window_metrics") for e in entries) else "."
+    if any(entry.get("intervals") for entry in entries):
+        return f"{text} In brackets: the middle 95 % over songs drawn again at random (bootstrap)."
+    return f"{text} How far chance alone could move them was not measured."
+
+
+def _left_out(results: Mapping[str, Any]) -> str | None:
+    lines = []
+    for name, entry in results["sets"].items():
+        for task, labels in (entry.get("left_out") or {}).items():
+            if labels:
+                lines.append(f"{', '.join(labels)} ({task}, {set_name(name)})")
+    return f"Without any example, so left out of the means: {'; '.join(lines)}." if lines else None
+
+
+def _thresholds(source: CardSource) -> str:
+    thresholds = source.config.get("thresholds") or {}
+    parts, single = [], []
+    for task in source.config["tasks"]:
+        name, labels = task["name"], task["labels"]
+        if task["type"] != "multi_label":
+            single.append(f"**{name}**")
+            continue
+        values = thresholds.get(name) or [0.5] * len(labels)
+        if len(set(values)) == 1:
+            chosen = "" if thresholds.get(name) else " (the default)"
+            parts.append(f"- **{name}**: every label from a score of {values[0]:g} on{chosen}.")
+        else:
+            each = ", ".join(f"{label} {value:.2f}" for label, value in zip(labels, values, strict=True))
+            parts.append(f"- **{name}**: each label from a score of its own on: {each}.")
+    if single:
+        parts.append(f"- {', '.join(single)}: the label with the highest score.")
+    return "\n".join(parts)
+
+
+def _calibration(source: CardSource) -> str:
+    calibration = source.calibration
+    if calibration is None:
+        if source.config.get("temperatures"):
+            return "Scores are divided by temperatures of unknown origin; whether they are calibrated was not measured."
+        return "Scores are **not calibrated**: 0.8 does not mean that the label is right in 80 of 100 cases."
+    fitted, reported = calibration.get("fitted_on") or {}, calibration.get("reported_on") or {}
+    lines = [
+        f"A temperature for each task was fitted on {fitted.get('num_songs', 'an unknown number of')} songs"
+        + (f", and what follows was measured on {reported['num_songs']} others." if reported.get("num_songs") else "."),
+        "",
+        "| | temperature | calibration error (ECE) before | after | Brier score before | after |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, task in calibration["tasks"].items():
+        cells = [f"{task['temperature']:.2f}"]
+        for key in ("ece_before", "ece_after", "brier_before", "brier_after"):
+            cells.append("not measured" if task.get(key) is None else f"{task[key]:.3f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    if rule := calibration.get("rule"):
+        words = {"f1": "each has the best F1 on those songs"}.get(rule) or (
+            f"each is the lowest with a precision of {rule.partition(':')[2]} on those songs"
+        )
+        lines += ["", f"The thresholds above were chosen with them: {words}."]
+    if late := _measured_before(source):
+        lines += ["", late]
+    return "\n".join(lines)
+
+
+def _measured_before(source: CardSource) -> str:
+    """Whether the figures are of the thresholds and temperatures that the model has now."""
+    config, results = source.config, source.results or {}
+    for entry in results.get("sets", {}).values():
+        protocol = entry.get("protocol") or {}
+        for key in ("thresholds", "temperatures"):
+            if key in protocol and (protocol[key] or {}) != (config.get(key) or {}):
+                return f"Some figures above were measured with other {key} than the model has now."
+    return ""
+
+
+def _limits(source: CardSource) -> str:
+    limits = source.facts.get("limits") or ["The publisher has not said where the model fails."]
+    limits = [*limits, "Silence is not scored. Everything else is, speech and noise too: do not believe that."]
+    return "\n".join(f"- {limit.strip()}" for limit in limits)
+
+
+def _citation(source: CardSource) -> str:
+    authors = source.facts.get("authors")
+    lines = [
+        f"Made by {', '.join(authors)}".rstrip(".") + "." if authors else "The publisher has not named the authors."
+    ]
+    if citation := source.facts.get("citation"):
+        fenced = citation.startswith("@")
+        lines.append(f"```bibtex\n{citation}\n```" if fenced else citation)
+    else:
+        lines.append(f"Cite the model as `{source.repo or source.name}`, with the revision that you used.")
+    return "\n\n".join(lines)
+
+
+def _licence(source: CardSource) -> str:
+    code = f"The code in this repository is part of hf-mathrock, under {CODE_LICENCE}"
+    licence = source.facts.get("licence")
+    if licence is None:
+        return f"The publisher has not named a licence for the weights. {code} ([text](LICENSE))."
+    link = LICENCES.get(licence.lower()) or source.facts["licence_link"]
+    if licence.lower() == CODE_LICENCE:
+        return f"Weights and code: [{licence}]({link})."
+    return f"Weights: [{licence}]({link}). {code}."
+
+
+def _provenance(source: CardSource) -> str:
+    parts = ["Made by code from the files beside it"]
+    if source.fingerprint:
+        parts.append(f"fingerprint of the weights `{source.fingerprint}`")
+    if versions := (source.results or {}).get("versions"):
+        date = (source.results or {}).get("date")
+        names = ", ".join(f"{package} {version}" for package, version in versions.items())
+        parts.append(f"measured with {names}" + (f" on {date}" if date else ""))
+    return "; ".join(parts) + "."
