@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures the embedded checkpoint and writes its `results.json`, its card and the figures in the README.
 
-    python benchmarks/quality.py [--checkpoint DIR] [--audio FOLDER] [--num 400]
+    python benchmarks/quality.py [--checkpoint DIR] [--audio FOLDER] [--num 400] [--resamples 1000]
 
 Pieces of seeds never trained on, by our renderer and by FluidSynth (Debian: fluidsynth and fluid-soundfont-gm), and
 real recordings with the tempo that two beat trackers agree on. About six minutes on two cores.
@@ -17,17 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
 
 import hf_mathrock
 from hf_mathrock import embedded_checkpoint
 from hf_mathrock.evaluation.generated import Protocol, evaluate_generated
+from hf_mathrock.evaluation.results import add_sets, identity
 from hf_mathrock.synthesis.affect import tempo_class
 from hf_mathrock.synthesis.soundfont import find_soundfont
 
 ROOT = Path(__file__).resolve().parents[1]
 AGREEMENT = 0.04  # two trackers agree when they are within 4 % of each other, as in the tempo literature
+TITLES = {
+    "unseen_seeds": "generated pieces of unseen seeds",
+    "unseen_renderer": "generated pieces through a renderer never trained on (FluidSynth)",
+    "whole_pieces": "unseen generated pieces of 30 s with changing sections",
+}
 
 
 def real_tempi(folder: Path) -> dict[str, dict[str, float]]:
@@ -71,6 +76,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, default=embedded_checkpoint())
     parser.add_argument("--num", type=int, default=400, help="pieces of each set")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap behind the intervals")
     parser.add_argument("--audio", type=Path, default=ROOT.parent / "shared" / "audio", help="real recordings")
     parser.add_argument("--tempi", type=Path, help="JSON of BPM by file and tracker, instead of running the trackers")
     args = parser.parse_args()
@@ -83,35 +89,28 @@ def main() -> int:
         "unseen_renderer": Protocol(args.num, seed=3_500_000, renderer="soundfont"),
         "whole_pieces": Protocol(max(1, args.num // 2), seed=4_000_000, seconds=30.0),
     }
-    results: dict[str, Any] = {
-        "checkpoint": args.checkpoint.name,
-        "fingerprint": pipe._model_card["fingerprint"],
-        "num_parameters": sum(parameter.numel() for parameter in pipe.model.parameters()),
-        "versions": {
-            "hf_mathrock": hf_mathrock.__version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
-        "sets": {},
-    }
+    header = identity(pipe)
+    sets: dict[str, Any] = {}
     for name, protocol in protocols.items():
         if protocol.renderer == "soundfont":
             if (soundfont := find_soundfont()) is None:
                 print(f"{name} left out: no SoundFont found (Debian: fluidsynth, fluid-soundfont-gm)", file=sys.stderr)
                 continue
-            results["soundfont"] = soundfont.name
-        results["sets"][name] = evaluate_generated(
+            header["soundfont"] = soundfont.name
+        sets[name] = evaluate_generated(
             pipe,
             protocol,
+            title=TITLES[name],
+            num_resamples=args.resamples,
             num_workers=2,
             progress=lambda done, total, name=name: print(f"\r{name} {done}/{total}", end="", file=sys.stderr),
         )
         print(file=sys.stderr)
-        print(name, json.dumps(results["sets"][name]["metrics"]), flush=True)
+        print(name, json.dumps(sets[name]["metrics"]), flush=True)
     if args.audio.is_dir():
         tempi = json.loads(args.tempi.read_text()) if args.tempi else real_tempi(args.audio)
-        results["recordings"] = evaluate_recordings(pipe, args.audio, tempi)
-    (args.checkpoint / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        header["recordings"] = evaluate_recordings(pipe, args.audio, tempi)
+    add_sets(args.checkpoint / "results.json", header, sets)
     print(f"wrote {args.checkpoint.name}/results.json")
     return 0
 

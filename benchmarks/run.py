@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures how fast and how small hf-mathrock is, and writes BENCHMARKS.md.
 
-    python benchmarks/run.py                     everything, some six minutes on two idle cores
+    python benchmarks/run.py                     everything, some ten minutes on two idle cores
     python benchmarks/run.py --only tiny         one part; the others keep their last results
     python benchmarks/run.py --quick             a few seconds of audio, one round: does it run? Writes nothing
 
@@ -47,6 +47,10 @@ def part(name: str) -> Part:
         import full_size
 
         return Part(full_size.measure, full_size.render)
+    if name == "heads":
+        import heads
+
+        return Part(heads.measure, heads.render)
     import embedded
 
     return {
@@ -56,7 +60,7 @@ def part(name: str) -> Part:
     }[name]
 
 
-PARTS = ("full", "tiny", "memory", "startup")
+PARTS = ("full", "tiny", "memory", "startup", "heads")
 
 
 def environment() -> dict[str, Any]:

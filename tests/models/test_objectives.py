@@ -8,6 +8,7 @@ import torch
 from hf_mathrock.models.objectives import (
     class_weighted_cross_entropy,
     focal_binary_cross_entropy,
+    loss_denominators,
     multi_task_focal_loss,
 )
 
@@ -171,3 +172,36 @@ def test_rows_of_a_class_without_weight_do_not_make_the_loss_nan():
     loss = class_weighted_cross_entropy(logits, torch.tensor([2, 2]), class_weights=torch.tensor([1.0, 1.0, 0.0]))
     loss.backward()
     assert loss.item() == 0 and logits.grad.abs().sum() == 0
+
+
+def test_losses_of_parts_with_the_denominators_of_the_whole_add_up_to_the_losses_of_the_whole(several, one):
+    logits = {"emotion": several[0].float().requires_grad_(), "tempo": one[0][:6].float().requires_grad_()}
+    labels = {"emotion": several[1], "tempo": one[1][:6]}
+    options = {"class_weights": {"tempo": torch.tensor([0.25, 2.0, 3.0])}, "task_weights": {"emotion": 3.0}}
+    whole, losses = multi_task_focal_loss(logits, labels, TASKS, **options)
+    expected = torch.autograd.grad(whole, list(logits.values()))
+    cuts = [slice(0, 1), slice(1, 3), slice(3, 6)]  # of the rows, unevenly known: tempo's third is unknown
+    parts = [{name: values[cut] for name, values in labels.items()} for cut in cuts]
+    own = [loss_denominators(part, TASKS, class_weights=options["class_weights"]) for part in parts]
+    total = {name: sum(each[name] for each in own) for name in labels}
+    assert total["emotion"] == (labels["emotion"] != -100).sum() and total["tempo"] == 0.25 + 3.0 + 2 * 2.0
+    given = [
+        multi_task_focal_loss(
+            {name: values[cut] for name, values in logits.items()}, part, TASKS, denominators=total, **options
+        )
+        for cut, part in zip(cuts, parts, strict=True)
+    ]
+    torch.testing.assert_close(sum(loss for loss, _ in given), whole)
+    for name in labels:
+        torch.testing.assert_close(sum(each[name] for _, each in given), losses[name])
+    torch.testing.assert_close(torch.autograd.grad(sum(loss for loss, _ in given), list(logits.values())), expected)
+
+
+def test_a_batchs_own_denominators_change_nothing(several, one):
+    logits = {"emotion": several[0].float(), "tempo": one[0][:6].float()}
+    labels = {"emotion": several[1], "tempo": one[1][:6]}
+    own = loss_denominators(labels, TASKS)
+    given, expected = (multi_task_focal_loss(logits, labels, TASKS, denominators=d)[0] for d in (own, None))
+    assert given == expected
+    nothing = loss_denominators({"emotion": torch.full((2, 3), -100.0)}, TASKS)
+    assert nothing == {"emotion": 0, "tempo": 0}

@@ -4,7 +4,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
+import torch
 import yaml
 
 from hf_mathrock import MathRockFeatureExtractor, MathRockForAudioClassification, pipeline
@@ -44,13 +47,16 @@ def test_the_recipes_of_the_repository_are_valid(path):
         ({"modle": {}}, "'modle' in the recipe; did you mean 'model'"),
         ({"training": {"learning_rat": 1}}, "did you mean 'learning_rate'"),
         ({"model": {"hiden_size": 3}}, "did you mean 'hidden_size'"),
-        ({"data": {"folder": "x", "train": {}}}, "not both"),
+        ({"data": {"source": "x", "train": {}}}, "not both"),
+        ({"data": {}}, "on the command line --data"),
         ({"data": {"train": {"number": 3}}}, "'number' in `data.train`"),
-        ({"data": {"folder": "nowhere at all"}}, "no folder"),
+        ({"data": {"source": "nowhere at all"}}, "nowhere at all"),
+        ({"model": {"pretrained": "mathrock-tiny", "backbones": {}}}, "begins from one of them"),
+        ({"model": {"new_heads": True}}, "takes the tasks from `data.source`"),
     ],
 )
 def test_what_is_wrong_is_named(changes, message, recipe, tmp_path):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
         run_recipe(recipe(**changes), tmp_path / "out", cache_dir=tmp_path / "cache")
 
 
@@ -88,3 +94,77 @@ def test_a_run_leaves_a_model_that_tags_and_the_recipe_that_made_it(recipe, tmp_
     }
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "again")]
     assert weights[0] == weights[1]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Twenty short tones by four artists, whose pitch is their class; the labels are none of the model's."""
+    folder = tmp_path / "tones"
+    folder.mkdir()
+    lines = ["file_name,artist,register,colour"]
+    for index in range(20):
+        high = index % 2
+        time = np.arange(24_000) / 16_000
+        audio = 0.3 * np.sin(2 * np.pi * (220 if not high else 1_760) * time + index)
+        sf.write(folder / f"{index}.wav", audio, 16_000)
+        lines.append(f"{index}.wav,artist {index // 4},{('low', 'high')[high]},{'' if index % 3 else 'bright;plain'}")
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    return folder
+
+
+def test_labels_of_ones_own_get_heads_of_their_own(recipe, corpus, tmp_path):
+    data = {"source": str(corpus)}
+    with pytest.raises(ValueError, match="--new-heads|label column"):
+        run_recipe(recipe(data=data), tmp_path / "refused")
+    metrics = run_recipe(recipe(data=data, model={"pretrained": "mathrock-tiny", "new_heads": True}), tmp_path / "out")
+    assert {"register_accuracy", "colour_map"} <= set(metrics)
+    config = MathRockForAudioClassification.from_pretrained(tmp_path / "out").config
+    assert {task["name"]: task["labels"] for task in config.tasks} == {
+        "register": ["high", "low"],
+        "colour": ["bright", "plain"],
+    }
+    songs = json.loads((tmp_path / "out" / "training_songs.json").read_text())
+    assert 14 <= len(songs["songs"]) < 20  # those of the test split are not among them
+    with pytest.raises(ValueError, match="holds a trained model already"):
+        run_recipe(recipe(data=data), tmp_path / "out")
+
+
+def test_an_unfinished_run_is_never_lost(recipe, corpus, tmp_path, monkeypatch):
+    settings = {"data": {"source": str(corpus)}, "model": {"pretrained": "mathrock-tiny", "new_heads": True}}
+    training = {
+        "tuning": "heads",
+        "num_train_epochs": 3,
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "embedding_cache_dir": str(tmp_path / "embeddings"),
+    }
+    path = recipe(**settings, training=training)
+    run_recipe(path, tmp_path / "whole")
+
+    from hf_mathrock.training.trainer import MathRockTrainer
+
+    with monkeypatch.context() as patch:
+        step = MathRockTrainer.training_step
+
+        def interrupted(self, *args, **kwargs):
+            if self.state.epoch is not None and self.state.epoch >= 2:
+                raise KeyboardInterrupt
+            return step(self, *args, **kwargs)
+
+        patch.setattr(MathRockTrainer, "training_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_recipe(path, tmp_path / "stopped")
+    with pytest.raises(ValueError, match="--resume"):
+        run_recipe(path, tmp_path / "stopped")
+    with pytest.raises(ValueError, match="differs in training"):
+        run_recipe(path, tmp_path / "stopped", {"training.num_train_epochs": 4}, resume=True)
+    run_recipe(path, tmp_path / "stopped", resume=True)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
+    assert weights[0] == weights[1]
+    assert not (tmp_path / "stopped" / "trainer").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said_to_be_absent(recipe, tmp_path):
+    with pytest.raises(ValueError, match="CUDA was asked for, but torch .* --device cpu"):
+        run_recipe(recipe(), tmp_path / "out", device="cuda")

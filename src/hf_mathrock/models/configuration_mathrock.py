@@ -198,8 +198,8 @@ class MathRockConfig(PreTrainedConfig):
     def _check_temperatures(self) -> None:
         for name, value in (self.temperatures or {}).items():
             self.task(name)
-            if not value > 0:
-                raise ValueError(f"`temperatures[{name!r}]` must be positive, got {value}.")
+            if not 0 < value < float("inf"):
+                raise ValueError(f"`temperatures[{name!r}]` must be positive and finite, got {value}.")
 
     @property
     def task_names(self) -> list[str]:

@@ -68,7 +68,13 @@ class MathRockTrainingArguments(TrainingArguments):
                 self.eval_strategy = self.save_strategy = "epoch"
         super().__post_init__()
         if isinstance(self.task_weights, str) and self.task_weights != "learned":
-            self.task_weights = json.loads(self.task_weights)  # as a command line gives it
+            try:
+                self.task_weights = json.loads(self.task_weights)  # as a command line gives it
+            except json.JSONDecodeError as error:
+                raise ValueError(
+                    f"`task_weights` is {self.task_weights!r}; allowed: 'learned', or a weight per task such as "
+                    """'{"tempo": 2}'."""
+                ) from error
         for name, allowed in (
             ("class_weights", ("balanced", "none")),
             ("tuning", TUNINGS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -13,34 +14,47 @@ from typing import Any
 import numpy as np
 import yaml
 
+from hf_mathrock.data.loading import content_ids, load_labelled_audio
+from hf_mathrock.zoo import EMBEDDED, embedded_checkpoint
+
 CACHE_DIR = Path.home() / ".cache" / "hf-mathrock" / "generated"
 
 
 @dataclass
 class Data:
-    """Where windows come from: pieces generated on the spot, or a folder `datasets` reads.
+    """Where recordings come from: a source of your own, or pieces generated on the spot.
 
     Attributes:
-        train: Generated training pieces, `{"num", "seed", "seconds", "sampling_rate"}`.
+        source: Anything `load_labelled_audio` takes: a folder, a table, a data set.
+        corpus: The published corpus that `source` holds, if it is one.
+        columns: Which column of the source holds the labels of which task.
+        group_by: Columns whose values must not be in two splits.
+        shares: Of the splits, where the source does not come split.
+        on_leak: "warn", "raise" or "drop", where a group is in two splits that came with the source.
+        max_broken: Share of recordings that may be unreadable.
+        train: Instead of a source: generated training pieces, `{"num", "seed", "seconds", "sampling_rate"}`.
         validation: Likewise, of other seeds.
-        folder: Instead: an audio folder with a metadata file of label columns.
-        validation_share: Share of the folder's rows held out, in (0, 1).
         augment: How much generated training windows are varied: "none", "light" or "heavy".
     """
 
+    source: str | None = None
+    corpus: str | None = None
+    columns: dict[str, str] | None = None
+    group_by: list[str] | str | None = None
+    shares: dict[str, float] | None = None
+    on_leak: str = "warn"
+    max_broken: float = 0.05
     train: dict[str, Any] | None = None
     validation: dict[str, Any] | None = None
-    folder: str | None = None
-    validation_share: float = 0.1
     augment: str = "light"
 
     def __post_init__(self) -> None:
-        if (self.folder is None) == (self.train is None):
-            raise ValueError("`data` needs either `folder` or `train` (generated pieces), and not both.")
+        if (self.source is None) == (self.train is None):
+            raise ValueError(
+                "`data` needs either `source` (on the command line --data) or `train` (generated pieces), and not both."
+            )
         if self.train is not None and self.validation is None:
             raise ValueError("`data.train` needs `data.validation` beside it: pieces of other seeds to measure on.")
-        if not 0 < self.validation_share < 1:
-            raise ValueError(f"`data.validation_share` is {self.validation_share}; it must lie between 0 and 1.")
 
 
 @dataclass
@@ -50,10 +64,13 @@ class Recipe:
     Attributes:
         name: Of the checkpoint.
         data: See `Data`.
-        model: Fields of `MathRockConfig` for a new model, or `{"pretrained": folder or name}` to go on from one.
+        model: Fields of `MathRockConfig` for a new model, or with `pretrained` (a folder, a Hub name or an embedded
+            checkpoint) for one to go on from, or with `backbones: {wavlm, clap}` for one between two pretrained
+            backbones. `new_heads: true`: its tasks are those of the data, with fresh heads.
         extractor: Fields of `MathRockFeatureExtractor`.
         training: Fields of `MathRockTrainingArguments`.
-        seed: Of weights, order and augmentation.
+        seed: Of splits, weights, order and augmentation.
+        card: What only the publisher knows, for the model card: see `hf-mathrock push`.
     """
 
     name: str
@@ -62,6 +79,7 @@ class Recipe:
     extractor: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    card: dict[str, Any] = field(default_factory=dict)
 
 
 def _check_keys(given: Mapping[str, Any], known: list[str], where: str) -> None:
@@ -115,7 +133,9 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     for split in ("train", "validation"):
         if settings["data"].get(split) is not None:
             _check_keys(settings["data"][split], [f.name for f in fields(GeneratedSplit)], f"`data.{split}`")
-    model_keys = ["pretrained"] + [key for key in MathRockConfig().to_dict() if key not in ("id2label", "label2id")]
+    model_keys = ["pretrained", "backbones", "new_heads"] + [
+        key for key in MathRockConfig().to_dict() if key not in ("id2label", "label2id")
+    ]
     _check_keys(settings["model"], model_keys, "`model`")
     argument_names = {f.name for f in fields(MathRockTrainingArguments)} | {f.name for f in fields(TrainingArguments)}
     _check_keys(settings.get("training") or {}, sorted(argument_names - {"output_dir", "seed"}), "`training`")
@@ -127,19 +147,24 @@ def run_recipe(
     output_dir: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
+    resume: bool = False,
+    device: str | None = None,
     cache_dir: str | Path = CACHE_DIR,
     progress: Any = None,
 ) -> dict[str, Any]:
     """Train what a recipe describes.
 
-    The output folder then holds the model, its extractor and its code, `recipe.json` (the resolved recipe) and
-    `training_log.json`. The threshold from which labels of a multi-label task are active is the one that was best on
-    the validation split.
+    The output folder then holds the model, its extractor and its code, `recipe.json` (the resolved recipe),
+    `training_log.json`, and `training_songs.json`: which recordings it learned from and was chosen by. The threshold
+    from which labels of a multi-label task are active is the one that was best on the validation split. While it runs,
+    the checkpoints of an unfinished run are in the folder `trainer` inside.
 
     Args:
         path: The recipe.
         output_dir: Default `runs/<name>`.
         overrides: See `load_recipe`.
+        resume: Go on from the newest whole checkpoint of an unfinished run.
+        device: "cpu" or "cuda"; `None`: what there is.
         cache_dir: Where generated windows are kept between runs.
         progress: Called with (pieces done, pieces wanted) while windows are generated.
 
@@ -147,7 +172,7 @@ def run_recipe(
         The metrics on the validation split, as `evaluate_tasks` names them, and `output_dir`.
 
     Raises:
-        ValueError: The recipe or the data are not valid.
+        ValueError: The recipe, the data or the device are not valid, or the folder holds another run.
     """
     from transformers import set_seed
 
@@ -156,27 +181,106 @@ def run_recipe(
 
     recipe = load_recipe(path, overrides)
     out = Path(output_dir or Path("runs") / recipe.name)
-    set_seed(recipe.seed)
-    model, extractor = _model_and_extractor(recipe)
-    train, validation = _datasets(recipe, model, extractor, cache_dir, progress)
+    settings = json.loads(json.dumps(asdict(recipe)))
+    _check_output_folder(out, settings, resume)
+    if device is not None:
+        recipe.training = {**recipe.training, "use_cpu": _wants_cpu(device)}
     args = MathRockTrainingArguments(
         output_dir=str(out / "trainer"),
         seed=recipe.seed,
-        **{"save_strategy": "no", "eval_strategy": "epoch", "logging_strategy": "epoch", **recipe.training},
+        **{
+            "save_strategy": "epoch",
+            "save_total_limit": 2,
+            "eval_strategy": "epoch",
+            "logging_strategy": "epoch",
+            **recipe.training,
+        },
     )
+    set_seed(recipe.seed)
+    songs = _songs(recipe)
+    model, extractor = _model_and_extractor(recipe, None if songs is None else songs.tasks)
+    if songs is None:
+        train, validation = _generated(recipe, model, extractor, cache_dir, progress)
+    else:
+        train, validation = songs["train"], songs["validation"]
     trainer = MathRockTrainer(
         model=model, args=args, train_dataset=train, eval_dataset=validation, processing_class=extractor
     )
     out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
-    trainer.train()
+    (out / "recipe.json").write_text(json.dumps(settings, indent=2) + "\n")
+    trainer.train(resume_from_checkpoint=resume)
     evaluated = {key.removeprefix("eval_"): value for key, value in trainer.evaluate().items()}
     metrics = {key: value for key, value in evaluated.items() if key.startswith((*model.config.task_names, "mean_"))}
-    trainer.model.config.thresholds = _fitted_thresholds(trainer, validation)
-    trainer.model.eval().save_pretrained(out)
+    model.config.thresholds = _fitted_thresholds(trainer, validation)
+    trainer.save_model(str(out))
     extractor.save_pretrained(out)
     (out / "training_log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
+    if songs is not None:
+        heard = sorted({*content_ids(train), *content_ids(validation)})
+        (out / "training_songs.json").write_text(json.dumps({"songs": heard, "report": songs.report}, indent=1) + "\n")
+    shutil.rmtree(out / "trainer", ignore_errors=True)  # the model is whole now; these were for going on
     return {**metrics, "output_dir": str(out)}
+
+
+def _check_output_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
+    """Nothing that is there is overwritten, and a run goes on only as it began."""
+    if (out / "model.safetensors").exists():
+        raise ValueError(f"{out} holds a trained model already; choose another folder (--out), or remove that one.")
+    unfinished = any((out / "trainer").glob("checkpoint-*"))
+    if unfinished and not resume:
+        raise ValueError(
+            f"{out} holds an unfinished run; go on with it by --resume, choose another folder (--out), or remove it."
+        )
+    if unfinished and (out / "recipe.json").exists():
+        before = json.loads((out / "recipe.json").read_text())
+        if changed := [key for key in settings if settings[key] != before.get(key)]:
+            raise ValueError(
+                f"The run in {out} began with another recipe: its recipe.json differs in {', '.join(changed)}. Go on "
+                "with the same settings, or begin again in another folder (--out)."
+            )
+
+
+def _wants_cpu(device: str) -> bool:
+    import torch
+
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"The device is {device!r}; allowed: 'cpu', 'cuda'.")
+    if device == "cuda" and not torch.cuda.is_available():
+        reason = "is built without it" if torch.version.cuda is None else "finds no usable GPU"
+        raise ValueError(f"CUDA was asked for, but torch {torch.__version__} {reason}; train with --device cpu.")
+    return device == "cpu"
+
+
+def _songs(recipe: Recipe) -> Any:
+    """The labelled recordings of a source; `None` where pieces are generated."""
+    data = recipe.data
+    if data.source is None:
+        return None
+    songs = load_labelled_audio(
+        data.source,
+        _expected_tasks(recipe),
+        corpus=data.corpus,
+        columns=data.columns,
+        group_by=data.group_by,
+        shares=data.shares,
+        seed=recipe.seed,
+        on_leak=data.on_leak,
+        max_broken=data.max_broken,
+    )
+    if missing := [split for split in ("train", "validation") if split not in songs]:
+        raise ValueError(f"{data.source} has no {' and no '.join(missing)} split; there is: {', '.join(songs)}.")
+    return songs
+
+
+def _expected_tasks(recipe: Recipe) -> list[dict[str, Any]] | None:
+    """The tasks that labels must fit; `None`: whatever the data say."""
+    from hf_mathrock.models.configuration_mathrock import MathRockConfig
+
+    if recipe.model.get("new_heads"):
+        return None
+    if "tasks" in recipe.model or "pretrained" not in recipe.model:
+        return MathRockConfig(tasks=recipe.model.get("tasks")).tasks
+    return MathRockConfig.from_pretrained(_checkpoint(recipe.model["pretrained"])).tasks
 
 
 def _fitted_thresholds(trainer: Any, validation: Any) -> dict[str, list[float]]:
@@ -194,34 +298,46 @@ def _fitted_thresholds(trainer: Any, validation: Any) -> dict[str, list[float]]:
     return thresholds
 
 
-def _model_and_extractor(recipe: Recipe) -> tuple[Any, Any]:
+def _checkpoint(name: str) -> Any:
+    return embedded_checkpoint(name) if name in EMBEDDED else name
+
+
+def _model_and_extractor(recipe: Recipe, tasks: list[dict[str, Any]] | None) -> tuple[Any, Any]:
+    """A new model, or one to go on from; with `new_heads` for the tasks given."""
     from hf_mathrock.models.configuration_mathrock import MathRockConfig
     from hf_mathrock.models.feature_extraction_mathrock import MathRockFeatureExtractor
     from hf_mathrock.models.modeling_mathrock import MathRockForAudioClassification
-    from hf_mathrock.zoo import EMBEDDED, embedded_checkpoint
 
     settings = dict(recipe.model)
-    pretrained = settings.pop("pretrained", None)
+    pretrained, backbones = settings.pop("pretrained", None), settings.pop("backbones", None)
+    if settings.pop("new_heads", False):
+        if tasks is None:
+            raise ValueError(
+                "`model.new_heads` takes the tasks from `data.source`; generated pieces have the usual ones."
+            )
+        settings["tasks"] = tasks
+    if pretrained is not None and backbones is not None:
+        raise ValueError("`model` names both `pretrained` and `backbones`; a model begins from one of them.")
+    if backbones is not None:
+        _check_keys(backbones, ["wavlm", "clap"], "`model.backbones`")
+        return (
+            MathRockForAudioClassification.from_backbones(**backbones, **settings),
+            MathRockFeatureExtractor(**recipe.extractor),
+        )
     if pretrained is None:
         return MathRockForAudioClassification(MathRockConfig(**settings)), MathRockFeatureExtractor(**recipe.extractor)
-    source = embedded_checkpoint(pretrained) if pretrained in EMBEDDED else pretrained
-    model = MathRockForAudioClassification.from_pretrained(source, **settings)
+    source = _checkpoint(pretrained)
+    model = MathRockForAudioClassification.from_pretrained(
+        source, ignore_mismatched_sizes="tasks" in settings, **settings
+    )
     return model, MathRockFeatureExtractor.from_pretrained(source, **recipe.extractor)
 
 
-def _datasets(recipe: Recipe, model: Any, extractor: Any, cache_dir: str | Path, progress: Any) -> tuple[Any, Any]:
-    data = recipe.data
-    if data.folder is not None:
-        from datasets import Audio, load_dataset
-
-        if not Path(data.folder).is_dir():
-            raise ValueError(f"`data.folder` is {data.folder!r}, which is no folder.")
-        rows = load_dataset("audiofolder", data_dir=data.folder, split="train").cast_column(
-            "audio", Audio(decode=False)
-        )
-        split = rows.train_test_split(data.validation_share, seed=recipe.seed)
-        return split["train"], split["test"]
+def _generated(recipe: Recipe, model: Any, extractor: Any, cache_dir: str | Path, progress: Any) -> tuple[Any, Any]:
+    """Training and validation windows of generated pieces."""
     from hf_mathrock.data.generated import GeneratedSplit, GeneratedWindows
+
+    data = recipe.data
 
     def windows(settings: Mapping[str, Any], augment: Any) -> GeneratedWindows:
         return GeneratedWindows(

@@ -3,37 +3,68 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import Trainer
+from torch.utils.data import IterableDataset
+from tqdm.auto import tqdm
+from transformers import EarlyStoppingCallback, Trainer
 
 from hf_mathrock.data.collator import MathRockCollator
+from hf_mathrock.data.embeddings import EmbeddedWindows, EmbeddingCache
+from hf_mathrock.data.grid import GridWindows, song_level
 from hf_mathrock.data.labels import balanced_class_weights, row_labels
 from hf_mathrock.metrics.classification import evaluate_tasks
-from hf_mathrock.models.objectives import multi_task_focal_loss
+from hf_mathrock.models.objectives import loss_denominators, multi_task_focal_loss
+from hf_mathrock.models.scoring import task_scores
 from hf_mathrock.training.arguments import MathRockTrainingArguments
+from hf_mathrock.training.checkpoints import VerifiedCheckpoints
+from hf_mathrock.training.checks import check_task_weights, check_training_labels
+from hf_mathrock.training.distributed import num_processes, sum_over_processes, synchronised_batch_norm
+from hf_mathrock.training.divergence import non_finite_gradient, non_finite_loss
+from hf_mathrock.training.tuning import (
+    is_adapted,
+    keep_frozen_in_evaluation,
+    merged_model,
+    prepare_for_tuning,
+)
+from hf_mathrock.training.uncertainty import UncertaintyWeights
 
 BACKBONES = ("wavlm", "clap_audio")
+TASK_WEIGHTS_FILE = "task_weights.json"
 
 
-class MathRockTrainer(Trainer):
+class MathRockTrainer(VerifiedCheckpoints, Trainer):
     """Train a MathRock model.
 
     Beside the stock arguments: without a `data_collator` rows of audio and label columns are collated by
-    `MathRockCollator` (pass the extractor as `processing_class`), with random windows in training; without
-    `compute_metrics` evaluation reports accuracy and macro-F1 of every single-label task and the mean average
-    precision of every multi-label one. The loss of each task is logged beside the sum.
+    `MathRockCollator` (pass the extractor as `processing_class`): a random window of each recording in training, all
+    windows of the fixed grid in evaluation. Without `compute_metrics` evaluation reports accuracy and macro-F1 of every
+    single-label task and the mean average precision of every multi-label one, of whole recordings: their score is the
+    mean of their windows', as in the pipeline. The loss of each task is logged beside the sum.
+
+    The loss of a step is the mean over all known labels of all of its batches, in all processes: accumulated batches
+    and several processes give the gradients of one process with one large batch. A loss or gradient that is no number
+    stops the training before the weights are changed.
+
+    Attributes:
+        label_counts: `TaskCounts` of each task in the training set; empty where its labels were not read beforehand.
+        class_weights: Per single-label task, `(num_labels,)`; empty for equal weights.
+        uncertainty: The task weights, where they are learned.
     """
 
     args: MathRockTrainingArguments
+    model: Any
     data_collator: Any
+    train_dataset: Any
     optimizer: Any
 
     def __init__(
@@ -53,14 +84,32 @@ class MathRockTrainer(Trainer):
             raise ValueError("Pass a `model`: its config names the tasks, so it cannot be made later by `model_init`.")
         args = args or MathRockTrainingArguments("trainer_output")
         tasks = model.config.tasks
+        check_task_weights(tasks, args.task_weights)
+        if args.fp16 and args.device.type == "cpu":
+            raise ValueError("`fp16` needs a GPU, and this run is on the CPU: train with `bf16`, or with neither.")
         self._eval_collator = data_collator
         if data_collator is None:
             if processing_class is None:
                 raise ValueError("Pass the model's extractor as `processing_class`, or a `data_collator` of your own.")
-            data_collator = MathRockCollator(processing_class, tasks, train=True)
+            data_collator = MathRockCollator(
+                processing_class,
+                tasks,
+                train=True,
+                augment=args.augment,
+                max_broken=max(10, len(train_dataset) // 20 if hasattr(train_dataset, "__len__") else 0),
+                with_files=True,
+            )
             self._eval_collator = MathRockCollator(processing_class, tasks)
         if compute_metrics is None:
             compute_metrics = self._task_metrics
+        model = prepare_for_tuning(model, args)
+        self._embedding_cache: EmbeddingCache | None = None
+        if isinstance(train_dataset, IterableDataset) and args.accelerator_config.dispatch_batches is None:
+            # Of a stream one process would read and deal out batches, which must then be alike; ours have names of
+            # files, and fewer rows where a file is broken. So every process reads its own.
+            args.accelerator_config.dispatch_batches = False
+        self._grids: list[tuple[Any, Any]] = []  # of each data set evaluated on
+        self._song_ids: np.ndarray | None = None
         super().__init__(
             model=model,
             args=args,
@@ -71,28 +120,47 @@ class MathRockTrainer(Trainer):
             compute_metrics=compute_metrics,
             **kwargs,
         )
+        if args.early_stopping_patience is not None:
+            self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
         # The loss is a mean over each batch, so the Trainer divides it by the accumulation steps itself.
         self.model_accepts_loss_kwargs = False
-        self.class_weights = self._count_classes(tasks, train_dataset)
+        rows = self._encoded_labels(tasks, train_dataset)
+        self.label_counts = {} if rows is None else check_training_labels(tasks, rows)
+        self.class_weights: dict[str, torch.Tensor] = {}
+        if rows is not None and args.class_weights == "balanced":
+            weights = balanced_class_weights(tasks, rows)
+            self.class_weights = {name: torch.from_numpy(weight) for name, weight in weights.items()}
+        self.uncertainty = None
+        if args.task_weights == "learned":
+            self.uncertainty = UncertaintyWeights(model.config.task_names).to(args.device)
         self._task_losses: dict[str, torch.Tensor] = {}  # sums since the last log
-        self._num_losses = 0
+        self._num_steps = 0  # likewise
+        self._waiting: list[dict[str, Any]] = []  # batches of a step that the end of a stream has cut short
+        self._num_batches = 1  # of the step under way
+        self._files: list[str] | None = None  # likewise
 
-    def _count_classes(self, tasks: list, dataset: Any) -> dict[str, torch.Tensor]:
-        """Weights of every single-label task's classes, from the label columns of the training set."""
-        if self.args.class_weights == "none" or dataset is None or not hasattr(dataset, "__len__"):
-            return {}
+    def _encoded_labels(self, tasks: list, dataset: Any) -> Any:
+        """Labels of all training rows; `None` where there are none, or reading them would mean reading the audio."""
+        if dataset is None or not hasattr(dataset, "__len__"):
+            return None
         if hasattr(dataset, "encoded_labels"):
-            rows = dataset.encoded_labels
-        else:
-            names = ["labels", *(task["name"] for task in tasks)]
-            if columns := [name for name in names if name in getattr(dataset, "column_names", [])]:
-                dataset = dataset.select_columns(columns)  # the audio stays unread
-            rows = [row_labels(tasks, dataset[index]) for index in range(len(dataset))]
-        return {name: torch.from_numpy(weight) for name, weight in balanced_class_weights(tasks, rows).items()}
+            return dataset.encoded_labels
+        names = ["labels", *(task["name"] for task in tasks)]
+        if columns := [name for name in names if name in getattr(dataset, "column_names", [])]:
+            dataset = dataset.select_columns(columns)  # the audio stays unread
+        elif not isinstance(dataset, (list, tuple)) and self.args.class_weights == "none":
+            return None
+        return [row_labels(tasks, dataset[index]) for index in range(len(dataset))]
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """The stock training; batch norm sees the batches of all processes."""
+        self._waiting = []
+        with synchronised_batch_norm(self.model):
+            return super().train(*args, **kwargs)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """The evaluating collator in place: the middle window, not one at random."""
+        """The evaluating collator in place."""
         training_collator, self.data_collator = self.data_collator, self._eval_collator
         try:
             yield
@@ -100,27 +168,93 @@ class MathRockTrainer(Trainer):
             self.data_collator = training_collator
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """The stock loader with the evaluating collator."""
+        """The stock loader with the evaluating collator, over all windows of each recording."""
+        dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
+        if isinstance(dataset, str):
+            dataset = self.eval_dataset[dataset]
         with self._evaluating():
-            return super().get_eval_dataloader(eval_dataset)
+            return super().get_eval_dataloader(self._whole_recordings(dataset))
 
     def get_test_dataloader(self, test_dataset: Any) -> Any:
-        """The stock loader with the evaluating collator."""
+        """The stock loader with the evaluating collator, over all windows of each recording."""
         with self._evaluating():
-            return super().get_test_dataloader(test_dataset)
+            return super().get_test_dataloader(self._whole_recordings(test_dataset))
+
+    def _whole_recordings(self, dataset: Any) -> Any:
+        """All windows of a data set's recordings, where it has recordings and a length."""
+        if not self._has_recordings(dataset):
+            return dataset
+        for known, windows in self._grids:
+            if known is dataset:
+                return windows
+        if self.args.tuning == "heads":
+            windows = self._embedded(dataset, train=False)
+        else:
+            collator = self._eval_collator
+            windows = GridWindows(dataset, collator.feature_extractor, collator.tasks)
+        self._grids.append((dataset, windows))
+        return windows
+
+    def _has_recordings(self, dataset: Any) -> bool:
+        """Whether rows hold audio that is ours to read, and their number is known."""
+        if not isinstance(self._eval_collator, MathRockCollator) or not hasattr(dataset, "__len__") or not len(dataset):
+            return False
+        return "audio" in (getattr(dataset, "column_names", None) or dataset[0])
+
+    def get_train_dataloader(self) -> Any:
+        """The stock loader; for heads alone, over the outputs of the frozen backbones."""
+        if self.args.tuning == "heads" and self._has_recordings(self.train_dataset):
+            self.train_dataset = self._embedded(self.train_dataset, train=True)
+        return super().get_train_dataloader()
+
+    def _embedded(self, dataset: Any, train: bool) -> EmbeddedWindows:
+        """A data set's recordings as the frozen backbones hear them; one process computes, the others read."""
+        if self._embedding_cache is None:
+            self._embedding_cache = EmbeddingCache(
+                self.model,
+                self._eval_collator.feature_extractor,
+                self.args.embedding_cache_dir,
+                batch_size=self.args.per_device_eval_batch_size,
+            )
+        with (
+            self.args.main_process_first(desc="embedding recordings"),
+            tqdm(total=len(dataset), desc="Embedding recordings", disable=self.args.disable_tqdm) as bar,
+        ):
+            return EmbeddedWindows(
+                dataset,
+                self._embedding_cache,
+                train=train,
+                progress=lambda done, _: bar.update(done - bar.n),
+            )
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        """The stock loop; the metrics are told which recording each window belongs to."""
+        self._song_ids = getattr(dataloader.dataset, "song_ids", None)
+        return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def compute_loss(
         self,
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
+        num_items_in_batch: Any = None,
     ) -> Any:
-        """The multi-task focal loss with this run's class and task weights."""
+        """The multi-task focal loss with this run's class and task weights.
+
+        `num_items_in_batch` is what `get_batch_samples` gives: what each task's loss is divided by. Learned task
+        weights count in training only, so that losses of evaluations can be compared.
+        """
         inputs = dict(inputs)
         labels = inputs.pop("labels")
+        files = inputs.pop("files", None)
+        if model.training:
+            keep_frozen_in_evaluation(model)
         outputs = model(**inputs)
-        config = self.accelerator.unwrap_model(model).config
+        unwrapped = self.accelerator.unwrap_model(model)
+        config, learned = unwrapped.config, self.uncertainty is not None
+        denominators = num_items_in_batch
+        if denominators is None:
+            denominators = loss_denominators(labels, config.tasks, class_weights=self.class_weights)
         loss, task_losses = multi_task_focal_loss(
             outputs.task_logits,
             labels,
@@ -128,29 +262,125 @@ class MathRockTrainer(Trainer):
             gamma=config.focal_gamma if self.args.focal_gamma is None else self.args.focal_gamma,
             label_smoothing=config.label_smoothing if self.args.label_smoothing is None else self.args.label_smoothing,
             class_weights=self.class_weights,
-            task_weights=cast("dict[str, float] | None", self.args.task_weights),
+            task_weights=None if learned else cast("dict[str, float] | None", self.args.task_weights),
+            denominators=denominators,
         )
         if model.training:
-            self._num_losses += 1
+            if self.uncertainty is not None:
+                loss = self.uncertainty(task_losses, denominators)
+            if not torch.isfinite(loss):
+                raise non_finite_loss(
+                    unwrapped,
+                    inputs,
+                    labels,
+                    outputs.task_logits,
+                    task_losses,
+                    step=self.state.global_step + 1,
+                    files=files,
+                    class_weights=self.class_weights,
+                )
             for name, task_loss in task_losses.items():
-                self._task_losses[name] = self._task_losses.get(name, 0) + task_loss.detach()
+                self._task_losses[name] = self._task_losses.get(name, 0) + task_loss.detach() / self._num_batches
         return (loss, outputs) if return_outputs else loss
 
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: Any) -> tuple[list, Any]:
+        """The batches of one optimiser step, and what the loss of each task is divided by in every one of them.
+
+        That is the denominator of the whole step, of all batches in all processes, over the number of these batches: by
+        that number the Trainer and `DistributedDataParallel` divide the loss again.
+
+        Of a data set without a length the end is not seen coming. Where batches are then too few for a step, in any
+        process, all of them wait for the next epoch: the stock loop would add their gradients to the next step's, and
+        processes that still had batches would wait for the others for ever.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches - len(self._waiting), device)
+        batches = [*self._waiting, *batches]
+        too_few = torch.tensor(float(len(batches) < num_batches), device=device)
+        wait = bool(sum_over_processes(too_few))
+        batches, self._waiting = ([], batches) if wait else (batches, [])
+        tasks = self.model.config.tasks
+        totals = torch.zeros(len(tasks), device=device)
+        for batch in batches:
+            own = loss_denominators(batch["labels"], tasks, class_weights=self.class_weights)
+            totals += torch.stack([own[task["name"]].to(totals) for task in tasks])
+        self._num_batches = max(1, len(batches))
+        self._num_steps += bool(batches)
+        self._files = [file for batch in batches for file in batch.get("files", ())] or None
+        if self.uncertainty is not None:
+            self.uncertainty.zero_grad()
+        totals = sum_over_processes(totals) / (self._num_batches * num_processes())
+        return batches, dict(zip((task["name"] for task in tasks), totals, strict=True))
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """The stock step; gradients are complete, and finite, when the last batch of an optimiser step is through."""
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            if self.uncertainty is not None:
+                self.uncertainty.average_gradients()
+            # With a gradient scaler (fp16) overflows are part of the play: it passes over their steps.
+            if self.accelerator.scaler is None:
+                norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+                if not torch.isfinite(norm):
+                    raise non_finite_gradient(model, step=self.state.global_step + 1, files=self._files)
+        return loss
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the mean loss of each task since the last time to a training log."""
-        if "loss" in logs:
-            for name, total in self._task_losses.items():
-                logs[f"loss_{name}"] = round(total.item() / self._num_losses, 4)
-            self._task_losses, self._num_losses = {}, 0
+        """Add the mean loss of each task since the last time, and learned task weights, to a training log."""
+        if "loss" in logs and self._task_losses:
+            means = sum_over_processes(torch.stack(list(self._task_losses.values()))) / (
+                num_processes() * max(1, self._num_steps)
+            )
+            for name, mean in zip(self._task_losses, means.tolist(), strict=True):
+                logs[f"loss_{name}"] = round(mean, 4)
+            for name, weight in ({} if self.uncertainty is None else self.uncertainty.weights()).items():
+                if name not in self.label_counts or self.label_counts[name].known:
+                    logs[f"weight_{name}"] = round(weight, 4)
+            self._task_losses, self._num_steps = {}, 0
         super().log(logs, *args, **kwargs)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The stock save; a model with adapters is saved without them, as the plain model they make of it.
+
+        Checkpoints, which the trainer writes for itself, hold the adapters.
+        """
+        if _internal_call or not is_adapted(self.model):
+            return super().save_model(output_dir, _internal_call)
+        adapted, self.model = self.model, merged_model(self.model)
+        try:
+            super().save_model(output_dir, _internal_call)
+        finally:
+            self.model = adapted
+
+    def _save_extra_state(self, folder: str | Path) -> None:
+        """Learned task weights belong into a checkpoint: they are no part of the model."""
+        if self.uncertainty is not None:
+            (Path(folder) / TASK_WEIGHTS_FILE).write_text(json.dumps(self.uncertainty.state(), indent=1) + "\n")
+
+    def _load_extra_state(self, folder: str | Path) -> None:
+        file = Path(folder) / TASK_WEIGHTS_FILE
+        if file.exists() != (self.uncertainty is not None):
+            were, are = ("learned", "fixed") if file.exists() else ("fixed", "learned")
+            raise ValueError(
+                f"The run of {folder} had {were} task weights, this one has {are} ones: resume it with the same "
+                "`task_weights`, or begin again from its model."
+            )
+        if self.uncertainty is not None:
+            self.uncertainty.restore(json.loads(file.read_text()))
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The arguments' optimiser over four groups: backbones and the rest, each with and without weight decay."""
+        """The arguments' optimiser over four groups: backbones and the rest, each with and without weight decay.
+
+        Learned task weights are a fifth.
+        """
         module = self.model if model is None else model
         if self.optimizer is None:
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, module)
             options = {key: value for key, value in options.items() if key != "params"}
-            self.optimizer = optimizer_class(self.parameter_groups(module), **options)
+            groups = self.parameter_groups(module)
+            if self.uncertainty is not None:
+                rate = self.args.learning_rate
+                groups.append({"params": list(self.uncertainty.parameters()), "lr": rate, "weight_decay": 0.0})
+            self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
@@ -163,7 +393,8 @@ class MathRockTrainer(Trainer):
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:
                 continue
-            in_backbone = any(part in BACKBONES for part in name.split("."))
+            # Adapters are as new as the heads.
+            in_backbone = any(part in BACKBONES for part in name.split(".")) and ".lora_" not in name
             rate = self.args.backbone_learning_rate if in_backbone else self.args.learning_rate
             groups[rate, self.args.weight_decay if name in decayed else 0.0].append(parameter)
         grouped = [id(parameter) for parameters in groups.values() for parameter in parameters]
@@ -174,6 +405,14 @@ class MathRockTrainer(Trainer):
         ]
 
     def _task_metrics(self, prediction: Any) -> dict[str, float]:
-        """Metrics of every task; `predictions` is (logits of the first task, logits of every task)."""
+        """Metrics of every task, of recordings; `predictions` is (logits of the first task, logits of every task)."""
+        config = self.model.config
         task_logits: Mapping[str, np.ndarray] = prediction.predictions[1]
-        return evaluate_tasks(self.model.config.tasks, task_logits, prediction.label_ids)
+        scores = {
+            task["name"]: task_scores(task, task_logits[task["name"]], config.task_temperature(task["name"]))
+            for task in config.tasks
+        }
+        labels = prediction.label_ids
+        if self._song_ids is not None and len(self._song_ids) == len(next(iter(scores.values()))):
+            scores, labels = song_level(self._song_ids, scores, labels)
+        return evaluate_tasks(config.tasks, scores, labels)
