@@ -28,6 +28,7 @@ _EXPORTS = {
     "MathRockTrainingArguments": "hf_mathrock.training.arguments",
     "AudioReadError": "hf_mathrock.models.audio_input",
     "open_audio": "hf_mathrock.models.audio_input",
+    "load_labelled_audio": "hf_mathrock.data.loading",
     "embedded_checkpoint": "hf_mathrock.zoo",
     "pipeline": "transformers",
 }
@@ -43,6 +44,7 @@ __all__ = [
     "MathRockTrainingArguments",
     "__version__",
     "embedded_checkpoint",
+    "load_labelled_audio",
     "open_audio",
     "pipeline",
     "register",
@@ -51,6 +53,7 @@ __all__ = [
 if TYPE_CHECKING:
     from transformers import pipeline
 
+    from hf_mathrock.data.loading import load_labelled_audio
     from hf_mathrock.models.audio_input import AudioReadError, open_audio
     from hf_mathrock.models.configuration_mathrock import MathRockConfig
     from hf_mathrock.models.feature_extraction_mathrock import MathRockFeatureExtractor

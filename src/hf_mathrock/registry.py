@@ -113,13 +113,15 @@ def _store_paths_without_torchcodec(audio: Any) -> None:
     """Let `datasets` build an audio folder where torchcodec cannot be imported.
 
     `Audio.encode_example` of datasets 5.2 imports torchcodec, which needs FFmpeg's libraries, before it looks whether
-    there is anything to encode; a path is only written down.
+    there is anything to encode; a path, or a file's bytes, are only written down.
     """
 
     def encode(function: Any, instance: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         value = args[0] if args else kwargs.get("value")
         if isinstance(value, (str, os.PathLike)):
             return {"bytes": None, "path": os.fspath(value)}
+        if isinstance(value, dict) and value.keys() <= {"path", "bytes"}:
+            return {"bytes": value.get("bytes"), "path": value.get("path")}
         return function(*args, **kwargs)
 
     wrapt.wrap_function_wrapper(audio, "Audio.encode_example", encode)

@@ -55,7 +55,7 @@ VARIANTS = {
     "by epochs": ({"save_strategy": "epoch", "eval_strategy": "epoch"}, (3, 6)),
     "evaluated by epochs, saved by steps": ({"eval_strategy": "epoch", "load_best_model_at_end": False}, (2, 3, 5)),
     "accumulated": ({"gradient_accumulation_steps": 2, "per_device_train_batch_size": 1}, (2, 3, 4)),
-    "a stream": ({"train_rows": Stream(), "max_steps": 8, "class_weights": "none"}, (2, 3, 4)),
+    "a stream": ({"train_rows": Stream(), "max_steps": 8, "class_weights": "none"}, (2, 3, 4, 7)),
     "two loader processes": ({"dataloader_num_workers": 2, "num_train_epochs": 2}, (1, 3, 4)),
     "lasting loader processes": (
         {"dataloader_num_workers": 1, "dataloader_persistent_workers": True, "num_train_epochs": 2},

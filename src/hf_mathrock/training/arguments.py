@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from transformers import TrainingArguments
 
 TUNINGS = ("full", "heads", "lora")
@@ -57,15 +59,17 @@ class MathRockTrainingArguments(TrainingArguments):
     # The collator reads the label columns, which the stock default would remove: the model's `forward` names none.
     remove_unused_columns: bool = field(default=False)
     label_names: list[str] | None = field(default_factory=lambda: ["labels"])
+    dataloader_pin_memory: bool = field(default_factory=torch.cuda.is_available)  # of use to no one else, and a warning
     report_to: str | list[str] = field(default="none")
 
     def __post_init__(self) -> None:
+        arguments: Any = self  # the base class's own fields have no types here
         if self.early_stopping_patience is not None:
             # Stopping early means keeping the best, so something must be measured and saved.
-            self.load_best_model_at_end = True
-            self.metric_for_best_model = self.metric_for_best_model or "mean_score"
-            if str(self.eval_strategy) in ("no", "IntervalStrategy.NO"):
-                self.eval_strategy = self.save_strategy = "epoch"
+            arguments.load_best_model_at_end = True
+            arguments.metric_for_best_model = arguments.metric_for_best_model or "mean_score"
+            if str(arguments.eval_strategy) in ("no", "IntervalStrategy.NO"):
+                arguments.eval_strategy = arguments.save_strategy = "epoch"
         super().__post_init__()
         if isinstance(self.task_weights, str) and self.task_weights != "learned":
             try:

@@ -7,6 +7,7 @@ ones go only after that. Whatever the moment a process dies at, the run folder h
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ from hf_mathrock.training.manifest import (
     verify_checkpoint,
     write_manifest,
 )
-from hf_mathrock.training.replay import ReplayableBatches
+from hf_mathrock.training.replay import STREAM_PLACE, ReplayableBatches
 
 __all__ = ["DiskFullError", "VerifiedCheckpoints", "newest_verified", "verify_checkpoint", "write_manifest"]
 
@@ -207,6 +208,8 @@ class VerifiedCheckpoints(ReplayableBatches):
     def _finish(self, folder: Path, target: Path) -> None:
         run_dir = target.parent
         self.state.save_to_json(folder / _STATE)  # anew: the path of the best one has its final form only now
+        if (place := self._place_in_stream()) is not None:
+            (folder / STREAM_PLACE).write_text(json.dumps(place))
         self._save_extra_state(str(folder))
         manifest = write_manifest(folder, num_processes=self.args.world_size, save_number=next_save_number(run_dir))
         self._last_size = sum(file["size"] for file in manifest["files"].values())

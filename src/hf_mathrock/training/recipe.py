@@ -9,12 +9,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
 
-from hf_mathrock.data.loading import content_ids, load_labelled_audio
+from hf_mathrock.data.loading import load_labelled_audio
+from hf_mathrock.training.provenance import write_training_songs
 from hf_mathrock.zoo import EMBEDDED, embedded_checkpoint
 
 CACHE_DIR = Path.home() / ".cache" / "hf-mathrock" / "generated"
@@ -42,7 +43,7 @@ class Data:
     columns: dict[str, str] | None = None
     group_by: list[str] | str | None = None
     shares: dict[str, float] | None = None
-    on_leak: str = "warn"
+    on_leak: Literal["warn", "raise", "drop"] = "warn"
     max_broken: float = 0.05
     train: dict[str, Any] | None = None
     validation: dict[str, Any] | None = None
@@ -216,8 +217,7 @@ def run_recipe(
     extractor.save_pretrained(out)
     (out / "training_log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     if songs is not None:
-        heard = sorted({*content_ids(train), *content_ids(validation)})
-        (out / "training_songs.json").write_text(json.dumps({"songs": heard, "report": songs.report}, indent=1) + "\n")
+        write_training_songs(out, (train, validation), songs.report)
     shutil.rmtree(out / "trainer", ignore_errors=True)  # the model is whole now; these were for going on
     return {**metrics, "output_dir": str(out)}
 

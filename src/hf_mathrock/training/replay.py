@@ -10,9 +10,11 @@ and the batch's own rows, and leaves the model's random numbers alone.
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import Trainer as _Trainer
 else:
     _Trainer = object
+
+STREAM_PLACE = "stream_place.json"
 
 
 @contextmanager
@@ -123,6 +127,8 @@ class ReplayableBatches(_Trainer):
 
     data_collator: Any
     _epoch: torch.Tensor | None = None
+    _reads_a_stream = False
+    _first_step_of_pass = 0
 
     def _get_dataloader(
         self,
@@ -141,7 +147,8 @@ class ReplayableBatches(_Trainer):
             if self.args.dataloader_persistent_workers:  # they outlive the epoch they were started in
                 self._epoch.share_memory_()
         rows, collator = dataset, self.data_collator
-        if not isinstance(dataset, IterableDataset) and hasattr(dataset, "__len__"):
+        self._reads_a_stream = isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__")
+        if not self._reads_a_stream:
             if hasattr(dataset, "column_names") and hasattr(dataset, "remove_columns"):
                 # The stock loader does this only to what it knows to be of `datasets`.
                 dataset = self._remove_unused_columns(dataset, description=description)
@@ -153,11 +160,32 @@ class ReplayableBatches(_Trainer):
         finally:
             self.data_collator = collator
 
+    def _place_in_stream(self) -> dict[str, int] | None:
+        """How often a stream was read to its end, and how many batches of it since; `None`: it is no stream."""
+        if not self._reads_a_stream or self._epoch is None:
+            return None
+        num_steps = self.state.global_step - self._first_step_of_pass
+        return {"passes": int(self._epoch), "batches": num_steps * self.args.gradient_accumulation_steps}
+
+    def _init_training_state(
+        self, max_steps: int, steps_per_epoch: int, num_epochs: int, resume_from_checkpoint: Any, trial: Any
+    ) -> tuple[int, int]:
+        """The stock state; of a stream, whose length nobody knows, the place is that which the checkpoint names."""
+        place = super()._init_training_state(max_steps, steps_per_epoch, num_epochs, resume_from_checkpoint, trial)
+        if self._reads_a_stream and resume_from_checkpoint is not None and not self.args.ignore_data_skip:
+            with suppress(FileNotFoundError):
+                stored = json.loads(Path(resume_from_checkpoint, STREAM_PLACE).read_text())
+                place = stored["passes"], stored["batches"]
+        return place
+
     def _run_epoch(self, **kwargs: Any) -> Any:
+        resumed = kwargs["resume_from_checkpoint"] is not None and kwargs["epoch"] == kwargs["epochs_trained"]
+        skipped = kwargs["steps_trained_in_current_epoch"] if resumed else 0
+        self._first_step_of_pass = self.state.global_step - skipped // self.args.gradient_accumulation_steps
         if self._epoch is not None:
             self._epoch.fill_(kwargs["epoch"])
         # In several processes the stock loop does not reach the sampler of a loader that skips batches.
-        part = kwargs["train_dataloader"]
+        part: Any = kwargs["train_dataloader"]
         while part is not None:
             inner = [getattr(part, name, None) for name in ("batch_sampler", "sampler")]
             part = next((sampler for sampler in inner if sampler is not None), None)

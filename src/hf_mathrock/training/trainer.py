@@ -30,6 +30,7 @@ from hf_mathrock.training.checkpoints import VerifiedCheckpoints
 from hf_mathrock.training.checks import check_task_weights, check_training_labels
 from hf_mathrock.training.distributed import num_processes, sum_over_processes, synchronised_batch_norm
 from hf_mathrock.training.divergence import non_finite_gradient, non_finite_loss
+from hf_mathrock.training.provenance import write_training_songs
 from hf_mathrock.training.tuning import (
     is_adapted,
     keep_frozen_in_evaluation,
@@ -108,6 +109,7 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
             # Of a stream one process would read and deal out batches, which must then be alike; ours have names of
             # files, and fewer rows where a file is broken. So every process reads its own.
             args.accelerator_config.dispatch_batches = False
+        self._recordings = (train_dataset, eval_dataset)  # as they came; to embeddings they lead no way back
         self._grids: list[tuple[Any, Any]] = []  # of each data set evaluated on
         self._song_ids: np.ndarray | None = None
         super().__init__(
@@ -339,17 +341,20 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
         super().log(logs, *args, **kwargs)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """The stock save; a model with adapters is saved without them, as the plain model they make of it.
+        """The stock save, with `training_songs.json`; of a model with adapters the plain model they make of it.
 
         Checkpoints, which the trainer writes for itself, hold the adapters.
         """
-        if _internal_call or not is_adapted(self.model):
+        if _internal_call:
             return super().save_model(output_dir, _internal_call)
-        adapted, self.model = self.model, merged_model(self.model)
+        adapted = self.model
+        self.model = merged_model(adapted) if is_adapted(adapted) else adapted
         try:
             super().save_model(output_dir, _internal_call)
         finally:
             self.model = adapted
+        if self.args.should_save:
+            write_training_songs(output_dir or str(self.args.output_dir), self._recordings)
 
     def _save_extra_state(self, folder: str | Path) -> None:
         """Learned task weights belong into a checkpoint: they are no part of the model."""

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which recordings a model has learned from or was chosen by, so that nobody measures it on them unawares."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hf_mathrock.data.content import content_id
+
+TRAINING_SONGS_FILE = "training_songs.json"
+
+
+def write_training_songs(
+    folder: str | Path, datasets: Iterable[Any], report: Mapping[str, Any] | None = None
+) -> Path | None:
+    """Write the content of every recording, as a digest, beside a model's weights.
+
+    Args:
+        folder: The model's.
+        datasets: Rows with `audio`, or dicts of such; those without a length or without audio are passed over.
+        report: What `load_labelled_audio` said of the data, for the model card.
+
+    Returns:
+        The file; `None` where there is no recording to name.
+    """
+    songs = sorted({song for dataset in datasets for song in _content_ids(dataset)})
+    if not songs:
+        return None
+    path = Path(folder) / TRAINING_SONGS_FILE
+    path.write_text(json.dumps({"songs": songs, **({"report": report} if report else {})}, indent=1) + "\n")
+    return path
+
+
+def _content_ids(dataset: Any) -> Iterator[str]:
+    if isinstance(dataset, Mapping):
+        for part in dataset.values():
+            yield from _content_ids(part)
+        return
+    if dataset is None or not hasattr(dataset, "__len__") or not len(dataset):
+        return
+    if "audio" not in (getattr(dataset, "column_names", None) or dataset[0]):
+        return
+    if hasattr(dataset, "select_columns"):
+        dataset = dataset.select_columns(["audio"])
+    for index in range(len(dataset)):
+        try:
+            yield content_id(dataset[index]["audio"])
+        except (OSError, TypeError):
+            continue  # gone by now, or in a form that has no name
