@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -69,4 +70,37 @@ def songs(tmp_path):
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 8000)
     for name in ("one.wav", "two takes.wav"):
         soundfile.write(folder / name, tone, 8000)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def labelled_songs(tmp_path_factory):
+    """Writes a folder of short songs with labels, two of an artist: most of the first tempo, half of them joyful."""
+
+    def write(num_songs=60, seed=0, splits=None, name="songs"):
+        rng = np.random.default_rng(seed)
+        folder = tmp_path_factory.mktemp("labelled") / name
+        folder.mkdir()
+        lines = []
+        for number in range(num_songs):
+            tone = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 2000) * np.arange(8000) / 8000)
+            soundfile.write(folder / f"{number}.wav", tone + 0.01 * rng.normal(size=8000), 8000)
+            line = {"file_name": f"{number}.wav", "artist": f"artist {seed}-{number // 2}"}
+            line["tempo"] = "slow" if rng.random() < 0.7 else "fast"
+            line["emotion"] = "joy" if rng.random() < 0.5 else "grief"
+            lines.append(line | ({"split": splits(number)} if splits else {}))
+        (folder / "metadata.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def saved_model(tiny_model, tmp_path_factory):
+    """A tiny checkpoint with random weights; tests that change it take a copy."""
+    from hf_mathrock import MathRockFeatureExtractor
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_model.save_pretrained(folder)
+    MathRockFeatureExtractor().save_pretrained(folder)
     return folder

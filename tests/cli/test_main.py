@@ -52,7 +52,7 @@ def test_an_unknown_command_suggests_the_nearest(command, word, meant):
 
 def test_a_word_like_no_command_suggests_none(command):
     code, _, err = command("xyzzy")
-    assert code == 2 and "did you mean" not in err and "tag, synthesize, train, convert, info" in err
+    assert code == 2 and "did you mean" not in err and ", ".join(COMMANDS) in err
 
 
 def test_no_command_is_a_usage_error(command):
@@ -131,13 +131,20 @@ def test_a_reader_that_stops_reading_is_no_error():
 def test_overrides_of_a_recipe_are_read_as_yaml(command, monkeypatch):
     seen = {}
     module = type(sys)("hf_mathrock.training.recipe")
-    module.run_recipe = lambda path, output_dir=None, overrides=None, progress=None: (
-        seen.update(overrides) or {"accuracy": 0.5}
+    module.run_recipe = lambda path, output_dir, overrides, **kwargs: (
+        seen.update(overrides, resume=kwargs["resume"], device=kwargs["device"]) or {"accuracy": 0.5}
     )
     monkeypatch.setitem(sys.modules, "hf_mathrock.training.recipe", module)
     code, out, _ = command("train", "r.yaml", "--set", "seed=3", "training.bf16=true", "--set", "name=a=b", "x=[1, 2]")
     assert code == 0 and '"accuracy": 0.5' in out
-    assert seen == {"seed": 3, "training.bf16": True, "name": "a=b", "x": [1, 2]}
+    assert seen == {"seed": 3, "training.bf16": True, "name": "a=b", "x": [1, 2], "resume": False, "device": None}
+    command("train", "r.yaml", "--data", "my songs", "--new-heads", "--resume", "--device", "cpu")
+    assert (seen["data.source"], seen["model.new_heads"], seen["resume"], seen["device"]) == (
+        "my songs",
+        True,
+        True,
+        "cpu",
+    )
 
 
 @pytest.mark.parametrize("override", ["seed", "=3", "x=[1"])

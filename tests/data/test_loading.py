@@ -764,7 +764,8 @@ def test_a_wrong_label_in_a_stream_is_named_when_it_comes(tmp_path):
 
 def test_rows_of_paths_and_bytes_become_a_dataset_without_torchcodec():
     code = (
-        "import sys; sys.modules['torchcodec'] = None; import hf_mathrock; from datasets import Audio, Dataset, Features;"
+        "import sys; sys.modules['torchcodec'] = None; import hf_mathrock;"
+        "from datasets import Audio, Dataset, Features;"
         "rows = [{'audio': 'a.wav'}, {'audio': {'path': 'b.wav', 'bytes': b'RIFF'}}, {'audio': {'path': 'c.wav'}}];"
         "data = Dataset.from_list(rows, features=Features({'audio': Audio(decode=False)}));"
         "print([row['path'] for row in data['audio']], data[1]['audio']['bytes'])"

@@ -29,6 +29,8 @@ MAY_IMPORT = {
     "evaluation": {"data", "metrics", "models", "registry", "synthesis", "training", "zoo", "version"},
     "library": {"models", "registry", "zoo", "version"},
     "conversion": {"models", "zoo"},
+    "model_card": set(),
+    "publishing": {"model_card", "registry", "synthesis", "version", "zoo"},
 }
 
 # The files that saving each published class takes along.

@@ -14,11 +14,22 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from hf_mathrock.cli import convert, info, synthesize, tag, train
+from hf_mathrock.cli import calibrate, convert, evaluate, info, push, synthesize, tag, train
 from hf_mathrock.cli.terminal import UsageError, say
 from hf_mathrock.library.tagging import describe
+from hf_mathrock.training.disk import disk_errno
 
-COMMANDS = {"tag": tag, "synthesize": synthesize, "train": train, "convert": convert, "info": info}
+COMMANDS = {
+    "tag": tag,
+    "train": train,
+    "evaluate": evaluate,
+    "calibrate": calibrate,
+    "push": push,
+    "synthesize": synthesize,
+    "convert": convert,
+    "info": info,
+}
+DISK_FULL = 3  # or read-only, or the quota is used up
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT, 128 + SIGPIPE, as the shell counts
 
 
@@ -29,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Command line without the program's name; `None` takes that of the process.
 
     Returns:
-        0 if all went well, 1 if any file or the command failed, 2 for a usage error, 130 after Ctrl-C, 141 when whoever
-        read the output has stopped.
+        0 if all went well, 1 if any file or the command failed, 2 for a usage error, 3 when the disk takes no more
+        (what was finished is intact), 130 after Ctrl-C, 141 when whoever read the output has stopped.
 
     Raises:
         SystemExit: By argparse, after `--help` and `--version` (0) and for malformed arguments (2).
@@ -57,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"error: {_with_remedy(error)}")
             return 1
         say(f"error: {describe(error)}")
+        if disk_errno(error) is not None:
+            return DISK_FULL
         if not isinstance(error, (ValueError, OSError)) and not args.debug:
             say("this looks like a defect; --debug shows where it happened")
         return 2 if isinstance(error, UsageError) else 1

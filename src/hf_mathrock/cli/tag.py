@@ -5,20 +5,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from hf_mathrock.cli.checkpoint import load_pipeline
 from hf_mathrock.cli.terminal import (
     ProgressBar,
     UsageError,
     positive_float,
     positive_int,
     probability,
-    quieten_libraries,
     results_console,
     say,
 )
@@ -99,27 +97,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _load(args: argparse.Namespace) -> Any:
-    quieten_libraries(args.debug)
-    import hf_mathrock
-    from hf_mathrock.zoo import EMBEDDED, embedded_checkpoint
-
-    model = getattr(args, "model", None)
-    if model in EMBEDDED:
-        model = str(embedded_checkpoint(model))
-    elif model is not None and not Path(model).exists() and re.match(r"[./~\\]|.*/.*/", model):
-        # Neither `name` nor `org/name`: the Hub would answer with a remark about repository names.
-        raise UsageError(f"there is no folder {model!r}; give a checkpoint folder or a Hub name (org/name)")
     options = {name: value for name, value in vars(args).items() if name in PIPELINE_OPTIONS}
-    # transformers types its factory by the tasks it ships.
-    pipeline: Callable[..., Any] = hf_mathrock.pipeline
-    try:
-        return pipeline("mathrock-affect", model=model, return_segments=args.segments or args.timeline, **options)
-    except (ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
-    except (AssertionError, RuntimeError) as error:
-        if "device" in options:  # torch has several words for a device that is not there
-            raise UsageError(f"--device {options['device']} cannot be used here: {describe(error)}") from error
-        raise
+    options["return_segments"] = args.segments or args.timeline
+    return load_pipeline(getattr(args, "model", None), options, debug=args.debug)
 
 
 def _draw(record: dict[str, Any], folder: Path, taken: set[str]) -> str | None:

@@ -33,16 +33,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="change values of the recipe, e.g. training.num_train_epochs=2",
     )
 
+    unset = argparse.SUPPRESS
+    parser.add_argument("--data", default=unset, metavar="SOURCE", help="your labelled recordings: data.source")
+    parser.add_argument(
+        "--new-heads", action="store_true", help="give the model heads for the labels of the data, whatever it had"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with an unfinished run")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default=unset, help="where to train (default: what there is)"
+    )
+
 
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints the metrics as JSON."""
     overrides = dict(map(_assignment, args.overrides))
+    if hasattr(args, "data"):
+        overrides["data.source"] = args.data
+    if args.new_heads:
+        overrides["model.new_heads"] = True
     from hf_mathrock.training.recipe import run_recipe
 
     # The trainer has a bar of its own, so this one is on the screen only while windows are made.
     with ProgressBar("making windows", total=None) as bar:
         metrics = run_recipe(
-            args.recipe, output_dir=getattr(args, "out", None), overrides=overrides, progress=bar.show_while_busy
+            args.recipe,
+            output_dir=getattr(args, "out", None),
+            overrides=overrides,
+            resume=args.resume,
+            device=getattr(args, "device", None),
+            progress=bar.show_while_busy,
         )
     print(json.dumps(metrics, indent=2, default=float))
     return 0

@@ -68,7 +68,9 @@ class MathRockCollator:
         """A batch: the inputs, and `labels` with one tensor per task."""
         labels = [row_labels(self.tasks, row) for row in rows]
         if ready := [key for key in READY_INPUTS if key in rows[0]]:
-            batch = {key: torch.stack([torch.as_tensor(np.asarray(row[key])) for row in rows]) for key in ready}
+            batch: dict[str, Any] = {
+                key: torch.stack([torch.as_tensor(np.asarray(row[key])) for row in rows]) for key in ready
+            }
             batch = {key: value.float() if value.is_floating_point() else value for key, value in batch.items()}
         else:
             windows = [row["window"] if "window" in row else self._window(row) for row in rows]

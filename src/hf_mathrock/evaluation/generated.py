@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,7 +15,11 @@ from typing import Any, Literal
 import numpy as np
 
 from hf_mathrock.data.labels import encode_labels
-from hf_mathrock.metrics.classification import evaluate_tasks
+from hf_mathrock.evaluation.labelled import describe_data
+from hf_mathrock.evaluation.measuring import measure
+from hf_mathrock.evaluation.predictions import Predictions, predict
+from hf_mathrock.evaluation.results import plain
+from hf_mathrock.synthesis.affect import FASTEST_MODERATE_BPM, SLOWEST_MODERATE_BPM
 from hf_mathrock.synthesis.composer import compose
 from hf_mathrock.synthesis.midi import write_midi
 from hf_mathrock.synthesis.renderer import render
@@ -74,64 +78,81 @@ def rendered_pieces(protocol: Protocol, num_workers: int = 1) -> Iterator[tuple[
         yield from pool.map(one, seeds)
 
 
-def evaluate_generated(
+def predict_generated(
     pipe: Any, protocol: Protocol, *, num_workers: int = 1, progress: Callable[[int, int], None] | None = None
+) -> Predictions:
+    """What a model says of the pieces of a protocol, each heard as a user's file would be.
+
+    Args:
+        pipe: A `mathrock-affect` pipeline.
+        protocol: Which pieces.
+        num_workers: Processes that render.
+        progress: Called with (pieces done, pieces wanted).
+    """
+    tasks = pipe.model.config.tasks
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for piece, audio in rendered_pieces(protocol, num_workers):
+            heard = piece.labels
+            named = {"emotion": heard.emotions, "vibe": heard.vibe, "intensity": heard.intensity, "tempo": heard.tempo}
+            yield {
+                "audio": {"array": audio, "sampling_rate": SAMPLING_RATE},
+                "labels": encode_labels(tasks, named),
+                "group": piece.work_id,
+                "song": piece.work_id,
+                "bpm": piece.bpm,
+            }
+
+    follow = None if progress is None else lambda done, _: progress(done, protocol.num)
+    return predict(pipe, rows(), progress=follow)
+
+
+def evaluate_generated(
+    pipe: Any,
+    protocol: Protocol,
+    *,
+    title: str = "generated pieces",
+    num_resamples: int = 1000,
+    num_workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Tag the pieces of a protocol and hold the result against their labels.
 
     Args:
-        pipe: A `mathrock-affect` pipeline; every piece goes through it as a user's file would, windows averaged.
+        pipe: A `mathrock-affect` pipeline; windows are averaged.
         protocol: Which pieces.
+        title: What a person calls them.
+        num_resamples: Of the bootstrap over works; 0: no intervals.
         num_workers: Processes that render.
         progress: Called with (pieces done, pieces wanted).
 
     Returns:
-        `protocol`; `metrics` as `evaluate_tasks` names them; `confusion` per single-label task, rows true, columns
-        heard, in the order of the model's labels; `average_precision` per label of multi-label tasks that occurs;
-        `tempo_accuracy_off_border`: accuracy over pieces whose BPM is more than 5 % away from a border of classes.
+        A set of `results.json`: `title`, `data`, `protocol`, and the figures that `measure` gives; with
+        `tempo_accuracy_off_border`, the accuracy over pieces whose BPM is more than 5 % away from a border of classes.
     """
-    from sklearn.metrics import average_precision_score, confusion_matrix
-
-    tasks: Sequence[dict[str, Any]] = pipe.model.config.tasks
-    scores: dict[str, list[list[float]]] = {task["name"]: [] for task in tasks}
-    encoded = []
-    bpm = []
-    for done, (piece, audio) in enumerate(rendered_pieces(protocol, num_workers), start=1):
-        result = pipe({"array": audio, "sampling_rate": SAMPLING_RATE})
-        for task in tasks:
-            by_label = {entry["label"]: entry["score"] for entry in result[task["name"]]}
-            scores[task["name"]].append([by_label[label] for label in task["labels"]])
-        labels = piece.labels
-        encoded.append(
-            encode_labels(
-                tasks,
-                {"emotion": labels.emotions, "vibe": labels.vibe, "intensity": labels.intensity, "tempo": labels.tempo},
-            )
-        )
-        bpm.append(piece.bpm)
-        if progress is not None:
-            progress(done, protocol.num)
-    stacked = {name: np.array(values) for name, values in scores.items()}
-    truth = {task["name"]: np.stack([row[task["name"]] for row in encoded]) for task in tasks}
+    predictions = predict_generated(pipe, protocol, num_workers=num_workers, progress=progress)
+    config = pipe.model.config
+    figures = measure(
+        predictions, temperatures=config.temperatures, thresholds=config.thresholds, num_resamples=num_resamples
+    )
+    window_seconds, hop_seconds = pipe.feature_extractor.checked_grid(None, None)
     result = {
-        "protocol": asdict(protocol),
-        "metrics": {name: round(value, 4) for name, value in evaluate_tasks(tasks, stacked, truth).items()},
-        "confusion": {},
-        "average_precision": {},
+        "title": title,
+        "data": describe_data(predictions, {"source": "hf_mathrock.synthesis"}, ["test"]),
+        "protocol": {
+            **asdict(protocol),
+            "window_seconds": window_seconds,
+            "hop_seconds": hop_seconds,
+            "aggregation": "mean",
+            "num_resamples": num_resamples,
+            "temperatures": config.temperatures or {},
+            "thresholds": config.thresholds or {},
+        },
+        **figures,
     }
-    for task in tasks:
-        name, names = task["name"], task["labels"]
-        if task["type"] == "single_label":
-            matrix = confusion_matrix(truth[name], stacked[name].argmax(axis=1), labels=range(len(names)))
-            result["confusion"][name] = matrix.tolist()
-        else:
-            result["average_precision"][name] = {
-                label: round(float(average_precision_score(truth[name][:, i], stacked[name][:, i])), 4)
-                for i, label in enumerate(names)
-                if truth[name][:, i].any()
-            }
-    if "tempo" in stacked:
-        distance = np.min([np.abs(np.array(bpm) / border - 1) for border in (95, 140)], axis=0)
-        right = stacked["tempo"].argmax(axis=1) == truth["tempo"]
-        result["tempo_accuracy_off_border"] = round(float(right[distance > 0.05].mean()), 4)
-    return result
+    if "tempo" in predictions.labels:
+        borders = [SLOWEST_MODERATE_BPM, FASTEST_MODERATE_BPM]
+        distance = np.min([np.abs(predictions.bpm / border - 1) for border in borders], axis=0)
+        right = predictions.song_scores(config.temperatures)["tempo"].argmax(axis=1) == predictions.labels["tempo"]
+        result["tempo_accuracy_off_border"] = float(right[distance > 0.05].mean())
+    return plain(result)
