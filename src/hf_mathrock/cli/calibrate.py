@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calibrate a model on labelled songs, so that its scores mean what they say: a temperature per task, a threshold per
-label.
-"""
+"""Make a model's scores mean what they say, on labelled songs: a temperature per task, a threshold per label."""
 
 from __future__ import annotations
 

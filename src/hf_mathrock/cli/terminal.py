@@ -57,6 +57,17 @@ def quieten_libraries(debug: bool) -> None:
     transformers_logging.disable_progress_bar()
 
 
+def show_own_warnings() -> None:
+    """Prints what this package warns of, a line each and each once; call it after `quieten_libraries`."""
+    import warnings
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        say(f"warning: {' '.join(str(message).split())}")
+
+    warnings.filterwarnings("once", module=r"hf_mathrock\.")
+    warnings.showwarning = show
+
+
 class ProgressBar:
     """A bar on stderr that stays away when stderr is no terminal; `say` prints above it."""
 

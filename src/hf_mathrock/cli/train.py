@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hf_mathrock.cli.terminal import ProgressBar, UsageError
+from hf_mathrock.cli.terminal import ProgressBar, UsageError, quieten_libraries, show_own_warnings
 
 SUMMARY = "train a model from a recipe"
 
@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         overrides["data.source"] = args.data
     if args.new_heads:
         overrides["model.new_heads"] = True
+    quieten_libraries(args.debug)
+    show_own_warnings()
     from hf_mathrock.training.recipe import run_recipe
 
     # The trainer has a bar of its own, so this one is on the screen only while windows are made.

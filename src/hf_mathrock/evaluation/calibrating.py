@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,11 @@ def calibrate_labelled(
         )
         done += sum(len(part) for part in (predictions.songs, predictions.silent, predictions.broken))
         done += len(predictions.excluded)
+        if predictions.excluded and not len(predictions):
+            raise ValueError(
+                f"The model was trained on all {len(predictions.excluded)} songs of {', '.join(pool)}, of which it is "
+                "surer than of any others; calibrate on songs it has not seen."
+            )
         if predictions.excluded:
             remarks.append(
                 f"{', '.join(pool)}: {len(predictions.excluded)} songs left out: the model was trained on them"
@@ -122,19 +127,47 @@ def calibrate_labelled(
         raise ValueError(f"Nothing can be calibrated. {'; '.join(calibration.remarks)}.")
     kept, kept_songs = _kept(earlier, calibration, config.task_names, pipe._model_card["fingerprint"])
     songs = sorted(set(fit.content_ids) | kept_songs)
+    described = describe_data(fit, report_of_data, [split for pool in pools[:1] for split in pool])
+    record = calibration_record(pipe, calibration, report, songs, data=described, division=how, rule=rule, kept=kept)
+    lead = f"fitted on {len(fit)} songs, reported on {len(report)} others ({how})"
+    return CalibrationRun(calibration, record, [*remarks, lead, *calibration.remarks])
+
+
+def calibration_record(
+    pipe: Any,
+    calibration: Calibration,
+    report: Predictions,
+    songs: Sequence[str],
+    *,
+    data: Mapping[str, Any],
+    division: str,
+    rule: str,
+    kept: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The content of `calibration.json`.
+
+    Args:
+        pipe: The pipeline that was calibrated.
+        calibration: What was found.
+        report: The songs its figures are of.
+        songs: Content ids of those fitted on.
+        data: What these are, as `describe_data` says it.
+        division: How they were kept apart from those reported on.
+        rule: Of the thresholds.
+        kept: Tasks of an earlier calibration that still holds.
+    """
     record = {
         "date": today(),
         "fingerprint": pipe._model_card["fingerprint"],
-        "data": describe_data(fit, report_of_data, [split for pool in pools[:1] for split in pool]),
-        "division": how,
-        "fitted_on": {"num_songs": len(songs), "songs_digest": songs_digest(songs), "songs": songs},
+        "data": data,
+        "division": division,
+        "fitted_on": {"num_songs": len(songs), "songs_digest": songs_digest(songs), "songs": list(songs)},
         "reported_on": {"num_songs": len(report), "songs_digest": songs_digest(report.content_ids)},
         "rule": rule.replace("=", ":"),
-        "tasks": {**kept, **calibration.tasks},
+        "tasks": {**(kept or {}), **calibration.tasks},
         "remarks": calibration.remarks,
     }
-    lead = f"fitted on {len(fit)} songs, reported on {len(report)} others ({how})"
-    return CalibrationRun(calibration, plain(record), [*remarks, lead, *calibration.remarks])
+    return plain(record)
 
 
 def write_calibrated(

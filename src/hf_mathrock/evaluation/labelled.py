@@ -27,10 +27,12 @@ class Provenance:
     Attributes:
         trained_on: Songs it was trained on; `None`: it does not say.
         calibrated_on: Songs its temperatures and thresholds were fitted on.
+        selected_on: Songs it was chosen by among the epochs of its training.
     """
 
     trained_on: frozenset[str] | None = None
     calibrated_on: frozenset[str] = frozenset()
+    selected_on: frozenset[str] = frozenset()
 
     @classmethod
     def of_files(
@@ -40,12 +42,14 @@ class Provenance:
         recipe: Mapping[str, Any] | None = None,
     ) -> Provenance:
         """From the content of `training_songs.json`, `calibration.json` and `recipe.json`, where there are any."""
-        trained_on = None
+        trained_on, selected_on = None, frozenset[str]()
         if training_songs is not None:
             trained_on = frozenset(training_songs.get("songs", ()))
+            selected_on = frozenset(training_songs.get("selected_on", ()))
         elif recipe is not None and "seed" in ((recipe.get("data") or {}).get("train") or {}):
             trained_on = frozenset()  # generated pieces: nobody's songs
-        return cls(trained_on, frozenset((calibration or {}).get("fitted_on", {}).get("songs", ())))
+        calibrated_on = frozenset((calibration or {}).get("fitted_on", {}).get("songs", ()))
+        return cls(trained_on, calibrated_on, selected_on)
 
 
 @dataclass
@@ -273,6 +277,8 @@ def remarks_on(
                 f"the model was trained on {seen} of these {len(predictions)} songs: "
                 "the figures say how well it remembers, not how well it hears"
             )
+    if chose := sum(song in provenance.selected_on for song in predictions.content_ids):
+        remarks.append(f"{_songs(chose)} chose the model in its training: figures on them flatter it a little")
     if predictions.silent:
         remarks.append(f"{_songs(len(predictions.silent))} left out as silent: {_some(predictions.silent)}")
     if broken:

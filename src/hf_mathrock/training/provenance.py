@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +14,24 @@ TRAINING_SONGS_FILE = "training_songs.json"
 
 
 def write_training_songs(
-    folder: str | Path, datasets: Iterable[Any], report: Mapping[str, Any] | None = None
+    folder: str | Path, train: Any, validation: Any, report: Mapping[str, Any] | None = None
 ) -> Path | None:
     """Write the content of every recording, as a digest, beside a model's weights.
 
     Args:
         folder: The model's.
-        datasets: Rows with `audio`, or dicts of such; those without a length or without audio are passed over.
+        train: What it learned from: rows with `audio`. Data without a length or without audio are passed over.
+        validation: What it was chosen by, likewise; or a dict of such.
         report: What `load_labelled_audio` said of the data, for the model card.
 
     Returns:
-        The file; `None` where there is no recording to name.
+        The file, with `songs`, `selected_on` and `report`; `None` where there is no recording to name.
     """
-    songs = sorted({song for dataset in datasets for song in _content_ids(dataset)})
-    if not songs:
+    songs = {"songs": sorted(set(_content_ids(train))), "selected_on": sorted(set(_content_ids(validation)))}
+    if not any(songs.values()):
         return None
     path = Path(folder) / TRAINING_SONGS_FILE
-    path.write_text(json.dumps({"songs": songs, **({"report": report} if report else {})}, indent=1) + "\n")
+    path.write_text(json.dumps({**songs, **({"report": report} if report else {})}, indent=1) + "\n")
     return path
 
 

@@ -217,7 +217,7 @@ def run_recipe(
     extractor.save_pretrained(out)
     (out / "training_log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
     if songs is not None:
-        write_training_songs(out, (train, validation), songs.report)
+        write_training_songs(out, train, validation, songs.report)
     shutil.rmtree(out / "trainer", ignore_errors=True)  # the model is whole now; these were for going on
     return {**metrics, "output_dir": str(out)}
 

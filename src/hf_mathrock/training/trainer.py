@@ -354,7 +354,7 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
         finally:
             self.model = adapted
         if self.args.should_save:
-            write_training_songs(output_dir or str(self.args.output_dir), self._recordings)
+            write_training_songs(output_dir or str(self.args.output_dir), *self._recordings)
 
     def _save_extra_state(self, folder: str | Path) -> None:
         """Learned task weights belong into a checkpoint: they are no part of the model."""
