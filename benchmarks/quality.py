@@ -138,7 +138,8 @@ def load(checkpoint: Path) -> Any:
 
 def progress(name: str) -> Any:
     def show(done: int, total: int) -> None:
-        print(f"\r{name} {done}/{total}", end="\n" if done == total else "", file=sys.stderr)
+        if sys.stderr.isatty() or done == total:
+            print(f"\r{name} {done}/{total}", end="\n" if done == total else "", file=sys.stderr)
 
     return show
 

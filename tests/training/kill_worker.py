@@ -186,7 +186,7 @@ def random_kills(num_kills, seed, folder):
         "failed": 0,
         "seconds": whole,
     }
-    while report["kills"] < num_kills:
+    while report["kills"] < num_kills and not report["failed"] and report["runs"] < num_kills + 10:
         run_dir = folder / f"run-{report['runs']}"
         report["runs"] += 1
         while True:

@@ -44,7 +44,7 @@ def test_killed_at_any_file_operation_of_a_save_training_resumes_to_the_same_end
     assert faults[-1]["code"] == 0
     assert {fault["code"] for fault in faults[:-1]} == {137}
     assert any("tmp-checkpoint-5" in fault["left"] for fault in faults)
-    assert any("tmp-removed-checkpoint-4" in fault["left"] for fault in faults)
+    assert any(name.startswith("tmp-removed-") for fault in faults for name in fault["left"])
     assert any(fault["newest"] == "checkpoint-4" for fault in faults)  # between the renames of a replacement
 
 

@@ -184,13 +184,6 @@ class ReplayableBatches(_Trainer):
         self._first_step_of_pass = self.state.global_step - skipped // self.args.gradient_accumulation_steps
         if self._epoch is not None:
             self._epoch.fill_(kwargs["epoch"])
-        # In several processes the stock loop does not reach the sampler of a loader that skips batches.
-        part: Any = kwargs["train_dataloader"]
-        while part is not None:
-            inner = [getattr(part, name, None) for name in ("batch_sampler", "sampler")]
-            part = next((sampler for sampler in inner if sampler is not None), None)
-            if hasattr(part, "set_epoch"):
-                part.set_epoch(kwargs["epoch"])
         return super()._run_epoch(**kwargs)
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
