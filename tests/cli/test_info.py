@@ -9,6 +9,16 @@ from safetensors.numpy import save_file
 
 from hf_mathrock.cli import info
 
+RESULTS = {
+    "sets": {
+        "unseen_seeds": {
+            "title": "pieces",
+            "metrics": {"tempo_macro_f1": 0.93456, "tempo_brier": 0.1},
+            "intervals": {"tempo_macro_f1": [0.9, 0.96]},
+        }
+    }
+}
+
 
 @pytest.fixture(autouse=True)
 def _no_imports(monkeypatch):
@@ -29,7 +39,7 @@ def checkpoint(tmp_path):
         "norm.running_mean": np.zeros(9),
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "results.json").write_text(json.dumps({"unseen_seeds": {"tempo": {"macro_f1": 0.93456}}}))
+    (folder / "results.json").write_text(json.dumps(RESULTS))
     return folder
 
 
@@ -39,7 +49,8 @@ def test_a_checkpoint_is_described_from_its_files(command, checkpoint):
     assert code == 0
     assert "name my-model" in facts and "type mathrock" in facts
     assert "meter single label: 4/4, 7/8" in facts
-    assert "unseen seeds tempo macro f1 0.935" in facts
+    assert "measured on unseen seeds pieces" in facts
+    assert "tempo macro f1 0.935 (0.900 to 0.960)" in facts and not any("brier" in fact for fact in facts)
     assert any(fact.startswith("weights 17 parameters, 0.0 MB") for fact in facts)
 
 

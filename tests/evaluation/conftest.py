@@ -25,7 +25,7 @@ class Listener:
     def __init__(self, **settings):
         self.model = SimpleNamespace(config=MathRockConfig(tasks=TASKS, **settings), parameters=lambda: iter(()))
         self.feature_extractor = SimpleNamespace(checked_grid=lambda window, hop: (window or 10.0, hop or 5.0))
-        self._model_card = {"name": "listener", "fingerprint": "0123456789abcdef"}
+        self.model_card = {"name": "listener", "fingerprint": "0123456789abcdef"}
         self.heard = []
 
     def listen(self, inputs, batch_size=8, window_seconds=None, hop_seconds=None):

@@ -200,7 +200,7 @@ def checkpoint(tiny_model, tmp_path_factory):
     tiny_model.save_pretrained(folder)
     hf_mathrock.MathRockFeatureExtractor().save_pretrained(folder)
     pipe = pipeline("mathrock-affect", model=str(folder), device="cpu")
-    return folder, pipe._model_card["fingerprint"]
+    return folder, pipe.model_card["fingerprint"]
 
 
 @pytest.fixture

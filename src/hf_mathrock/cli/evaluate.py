@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     for line in [*remark, *evaluation.remarks]:
         say(line)
     tasks = pipe.model.config.tasks
-    print_evaluation(tasks, pipe._model_card["name"], evaluation.entry, results_console())
+    print_evaluation(tasks, pipe.model_card["name"], evaluation.entry, results_console())
     if args.out is None:
         say("nothing was written; --out DIR keeps the figures, the predictions and pictures")
     else:

@@ -15,6 +15,7 @@ from hf_mathrock.cli.terminal import UsageError, results_console
 SUMMARY = "show versions and what a checkpoint can say"
 
 PACKAGES = ("torch", "transformers", "datasets", "huggingface_hub", "safetensors", "numpy", "soundfile", "soxr")
+_MAIN_METRICS = ("_accuracy", "_macro_f1", "_map", "_ece")
 OPTIONAL_PACKAGES = ("torchaudio", "torchcodec")
 
 
@@ -122,9 +123,13 @@ def _checkpoint(model: str) -> Iterator[tuple[str, str]]:
         settings = _read_json(extractor)
         grid = [name for name in ("window_seconds", "hop_seconds") if name in settings]
         yield from ((name.replace("_", " "), str(settings[name])) for name in grid)
+    calibration = folder / "calibration.json"
+    if calibration.is_file():
+        fitted = _read_json(calibration)
+        yield "calibrated", f"on {fitted['fitted_on']['num_songs']} songs: {', '.join(fitted['tasks'])}"
     results = folder / "results.json"
     if results.is_file():
-        yield from _flattened(_read_json(results))
+        yield from _figures(_read_json(results))
 
 
 def _read_json(path: Path) -> Any:
@@ -153,11 +158,12 @@ def _num_parameters(weights: Path) -> int:
         ) from error
 
 
-def _flattened(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, child in value.items():
-            yield from _flattened(child, f"{name} {key}".strip().replace("_", " "))
-    elif isinstance(value, float):
-        yield name, f"{value:.3f}"
-    elif not isinstance(value, list):
-        yield name, str(value)
+def _figures(results: Any) -> Iterator[tuple[str, str]]:
+    """Main figures of every set, with their 95 % intervals where there are any."""
+    for name, entry in results.get("sets", {}).items():
+        yield f"measured on {name.replace('_', ' ')}", str(entry.get("title", ""))
+        for metric, value in entry.get("metrics", {}).items():
+            if metric.endswith(_MAIN_METRICS):
+                low, high = entry.get("intervals", {}).get(metric, (None, None))
+                interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
+                yield f"  {metric.replace('_', ' ')}", f"{value:.3f}{interval}"

@@ -125,7 +125,7 @@ def calibrate_labelled(
     calibration = calibrate(fit, report, temperatures=config.temperatures, thresholds=config.thresholds, rule=rule)
     if not calibration.tasks:
         raise ValueError(f"Nothing can be calibrated. {'; '.join(calibration.remarks)}.")
-    kept, kept_songs = _kept(earlier, calibration, config.task_names, pipe._model_card["fingerprint"])
+    kept, kept_songs = _kept(earlier, calibration, config.task_names, pipe.model_card["fingerprint"])
     songs = sorted(set(fit.content_ids) | kept_songs)
     described = describe_data(fit, report_of_data, [split for pool in pools[:1] for split in pool])
     record = calibration_record(pipe, calibration, report, songs, data=described, division=how, rule=rule, kept=kept)
@@ -158,7 +158,7 @@ def calibration_record(
     """
     record = {
         "date": today(),
-        "fingerprint": pipe._model_card["fingerprint"],
+        "fingerprint": pipe.model_card["fingerprint"],
         "data": data,
         "division": division,
         "fitted_on": {"num_songs": len(songs), "songs_digest": songs_digest(songs), "songs": list(songs)},

@@ -28,7 +28,7 @@ def identity(pipe: Any) -> dict[str, Any]:
 
     from hf_mathrock.version import __version__
 
-    card = pipe._model_card
+    card = pipe.model_card
     return {
         "checkpoint": card["name"],
         "fingerprint": card["fingerprint"],

@@ -361,7 +361,7 @@ class MathRockAffectPipeline(ChunkPipeline):
             embeddings = recording.embeddings
             mean = np.stack(embeddings).mean(axis=0, dtype=np.float64) if embeddings else None
             result["embedding"] = None if mean is None else [round(value, 6) for value in mean.tolist()]
-        result["model"] = self._model_card
+        result["model"] = self.model_card
         result["settings"] = {
             "tasks": names,
             "window_seconds": window_seconds,
@@ -373,7 +373,7 @@ class MathRockAffectPipeline(ChunkPipeline):
         return result
 
     @property
-    def _model_card(self) -> dict[str, Any]:
+    def model_card(self) -> dict[str, Any]:
         """Which weights produced a result: a name, and a fingerprint that changes with any weight."""
         # Weights change by counted operations; only what was counted anew is read anew.
         state = tuple(

@@ -133,7 +133,7 @@ def _pipeline(folder: Path) -> Any:
 def _save(folder: Path, built: Path, beside: Mapping[str, Mapping[str, Any]]) -> str:
     """Save weights, extractor and code; returns the fingerprint of the weights, of which everything else must be."""
     pipe = _pipeline(folder)
-    fingerprint = pipe._model_card["fingerprint"]
+    fingerprint = pipe.model_card["fingerprint"]
     for name in ("results.json", "calibration.json"):
         if name in beside:
             check_fingerprint(beside[name], name, fingerprint)
