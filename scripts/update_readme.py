@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hf_mathrock.model_card import figures, recordings, write_card
+from hf_mathrock.model_card import calibration_note, figures, recordings, write_card
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "src" / "hf_mathrock" / "checkpoints" / "mathrock-tiny"
@@ -43,7 +43,10 @@ def table() -> str:
 def result() -> str:
     """One clip's result, best labels only."""
     record = json.loads(run("tag", f"examples/audio/{PICTURED}.ogg", "--json", "--top-k", "1"))
-    return "```json\n" + json.dumps(record, indent=1) + "\n```"
+    text = json.dumps(record, indent=1)
+    # A row of numbers on one line.
+    text = re.sub(r"\[\s+([-\d.,\s]+?)\s+\]", lambda found: f"[{re.sub(chr(92) + 's+', ' ', found[1])}]", text)
+    return f"```json\n{text}\n```"
 
 
 def speed() -> str:
@@ -65,10 +68,11 @@ def speed() -> str:
 
 def main() -> None:
     results = json.loads((CHECKPOINT / "results.json").read_text())
+    calibration = json.loads((CHECKPOINT / "calibration.json").read_text())
     slots = {
         "table": table(),
         "result": result(),
-        "figures": f"{figures(results)}\n\n{recordings(results)}",
+        "figures": "\n\n".join([figures(results), calibration_note(results, calibration), recordings(results)]),
         "speed": speed(),
     }
     text = (ROOT / "README.md").read_text()

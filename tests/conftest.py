@@ -15,6 +15,7 @@ os.environ["NUMBA_CACHE_DIR"] = _COMPILED.name
 import pytest  # noqa: E402
 
 import hf_mathrock  # noqa: E402, F401  (registers the families)
+from tiny import SETTINGS  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -41,27 +42,7 @@ def real_audio() -> Path:
 @pytest.fixture(scope="session")
 def tiny_settings() -> dict:
     """Fields of `MathRockConfig` for a model of some thirty thousand parameters."""
-    return {
-        "wavlm_config": {
-            "hidden_size": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 24,
-            "conv_dim": [8] * 7,
-            "num_conv_pos_embeddings": 8,
-            "num_conv_pos_embedding_groups": 2,
-        },
-        "clap_audio_config": {
-            "patch_embeds_hidden_size": 8,
-            "hidden_size": 16,
-            "depths": [1, 1],
-            "num_attention_heads": [1, 2],
-            "num_hidden_layers": 2,
-            "projection_dim": 8,
-        },
-        "projection_size": 12,
-        "hidden_size": 16,
-    }
+    return SETTINGS
 
 
 @pytest.fixture(scope="session")

@@ -53,6 +53,27 @@ def test_its_recipe_is_the_one_in_the_repository():
         assert stored["data"][split] == getattr(recipe.data, split), split
 
 
+def test_it_is_calibrated_on_other_pieces_than_those_it_is_measured_on(pipe, results):
+    calibration = json.loads((CHECKPOINT / "calibration.json").read_text())
+    assert calibration["fingerprint"] == results["fingerprint"]
+    emotion = calibration["tasks"]["emotion"]
+    assert pipe.model.config.task_thresholds("emotion") == list(emotion["thresholds"].values())
+    assert pipe.model.config.task_temperature("emotion") == emotion["temperature"]
+    assert emotion["ece_after"] < 0.5 * emotion["ece_before"]
+    digests = {name: entry["data"]["songs_digest"] for name, entry in results["sets"].items()}
+    assert calibration["fitted_on"]["songs_digest"] not in digests.values()
+    assert calibration["reported_on"]["songs_digest"] == digests["unseen_seeds"]
+
+
+def test_its_figures_come_with_intervals(results):
+    for entry in results["sets"].values():
+        for metric, (low, high) in entry["intervals"].items():
+            assert low <= high and metric in entry["metrics"]
+            if metric.endswith(("_accuracy", "_macro_f1")):
+                assert low <= entry["metrics"][metric] <= high, metric
+        assert {"tempo_accuracy", "vibe_macro_f1", "emotion_map", "emotion_ece"} <= set(entry["intervals"])
+
+
 def test_it_hears_pieces_it_has_never_seen(pipe, results):
     """Three standard errors below the published figure is where chance ends on so few pieces."""
     num = 30
@@ -105,7 +126,14 @@ def test_the_wheel_holds_all_it_needs(tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "site")
-    assert {"hf_mathrock/py.typed", "hf_mathrock/checkpoints/mathrock-tiny/model.safetensors"} <= names
+    assert {
+        "hf_mathrock/py.typed",
+        "hf_mathrock/checkpoints/mathrock-tiny/model.safetensors",
+        "hf_mathrock/checkpoints/mathrock-tiny/calibration.json",
+        "hf_mathrock/model_card/template.md",
+        "hf_mathrock/publishing/licences/mit.txt",
+        "hf_mathrock/metrics/modules/mathrock_tempo/mathrock_tempo.py",
+    } <= names
     assert not any(name.startswith(("tests/", "examples/")) for name in names)
     # torchaudio is installed but broken, as its Linux wheel is beside a CPU-only torch.
     (tmp_path / "site" / "torchaudio").mkdir()

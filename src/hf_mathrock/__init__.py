@@ -24,6 +24,7 @@ _EXPORTS = {
     "MathRockForAudioClassification": "hf_mathrock.models.modeling_mathrock",
     "MathRockModel": "hf_mathrock.models.modeling_mathrock",
     "MathRockAffectPipeline": "hf_mathrock.models.pipeline_mathrock_affect",
+    "MathRockCollator": "hf_mathrock.data.collator",
     "MathRockTrainer": "hf_mathrock.training.trainer",
     "MathRockTrainingArguments": "hf_mathrock.training.arguments",
     "AudioReadError": "hf_mathrock.models.audio_input",
@@ -36,6 +37,7 @@ _EXPORTS = {
 __all__ = [
     "AudioReadError",
     "MathRockAffectPipeline",
+    "MathRockCollator",
     "MathRockConfig",
     "MathRockFeatureExtractor",
     "MathRockForAudioClassification",
@@ -53,6 +55,7 @@ __all__ = [
 if TYPE_CHECKING:
     from transformers import pipeline
 
+    from hf_mathrock.data.collator import MathRockCollator
     from hf_mathrock.data.loading import load_labelled_audio
     from hf_mathrock.models.audio_input import AudioReadError, open_audio
     from hf_mathrock.models.configuration_mathrock import MathRockConfig

@@ -127,7 +127,7 @@ def test_broken_files_are_listed_and_cost_nothing_else(command, saved_model, lab
     ("options", "message"),
     [
         (["--split", "tset"], "there is train, validation, test, and all"),
-        (["--resamples", "-1"], "above 0"),
+        (["--resamples", "-1"], "from 0 on"),
         (["--level", "album"], "invalid choice"),
         (["--max-broken", "2"], "from 0 to 1"),
         (["--device", "nowhere"], "--device nowhere cannot be used here"),
@@ -154,3 +154,15 @@ def test_a_calibration_that_cannot_be_read_is_no_silent_permission(command, mode
     (model / "calibration.json").write_text(content)
     code, _, err = command("evaluate", model, folder)
     assert code == 2 and "calibration.json beside the weights" in err
+
+
+def test_where_nothing_can_be_written_is_said_before_anything_is_heard(command, saved_model, folder, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, err = command("evaluate", saved_model, folder, "--out", tmp_path / "file")
+    assert code == 2 and err == f"error: --out: {tmp_path / 'file'} is a file; give a folder\n"
+
+
+def test_a_model_that_is_nowhere_is_named(command, folder, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, _, err = command("evaluate", "no-such-model", folder)
+    assert code == 2 and "'no-such-model'" in err and err.count("\n") == 1

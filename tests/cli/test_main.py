@@ -151,3 +151,19 @@ def test_overrides_of_a_recipe_are_read_as_yaml(command, monkeypatch):
 def test_an_override_that_is_none_is_a_usage_error(command, override):
     code, _, err = command("train", "r.yaml", "--set", override)
     assert code == 2 and "--set" in err
+
+
+def test_a_warning_is_shown_once_whatever_happens_to_the_filters():
+    code = """
+import sys, types, warnings
+from hf_mathrock.cli.terminal import show_own_warnings
+show_own_warnings()
+module = types.ModuleType("hf_mathrock.some")
+exec("import warnings\\ndef warn(): warnings.warn('left out')", module.__dict__)
+for _ in range(3):
+    module.warn()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "warning: left out\n"

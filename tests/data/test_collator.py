@@ -9,6 +9,7 @@ from scipy.signal import correlate, resample_poly
 
 from hf_mathrock import MathRockFeatureExtractor
 from hf_mathrock.data.collator import MathRockCollator
+from hf_mathrock.data.content import recording_name
 
 TASKS = [
     {"name": "emotion", "type": "multi_label", "labels": ["anger", "joy", "grief"]},
@@ -43,6 +44,12 @@ def test_rows_become_the_extractors_tensors_and_a_tensor_of_labels_per_task(extr
     assert batch["labels"]["emotion"].tolist() == [[0, 1, 0], [1, 0, 0]]
     assert batch["labels"]["emotion"].dtype == torch.float32
     assert batch["labels"]["tempo"].tolist() == [2, 0] and batch["labels"]["tempo"].dtype == torch.int64
+
+
+def test_a_recording_is_called_by_its_song_or_path_and_never_by_its_bytes():
+    assert recording_name({"song": "one", "audio": "two.wav"}) == "one"
+    assert recording_name({"audio": {"path": "two.wav", "bytes": b"RIFF"}}) == "two.wav"
+    assert recording_name({"audio": b"RIFF"}, "row 3") == "row 3"
 
 
 def test_every_batch_has_every_tasks_labels(extractor):
@@ -133,6 +140,11 @@ def test_a_broken_recording_is_left_out_and_listed_up_to_a_limit(extractor, tmp_
     assert list(collator.broken) == [str(tmp_path / "broken.wav")]
     with pytest.raises(ValueError, match="2 recordings cannot be read, more than the 1"):
         collator([{"audio": str(tmp_path / "missing.wav")}])
+
+
+def test_rows_without_audio_say_what_may_have_taken_it(extractor):
+    with pytest.raises(ValueError, match="no `audio` .but labels.*remove_unused_columns=False"):
+        MathRockCollator(extractor, TASKS)([{"labels": {"emotion": np.zeros(3, np.float32), "tempo": np.array(0)}}])
 
 
 def test_outputs_of_backbones_are_inputs_too(extractor):

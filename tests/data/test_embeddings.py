@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 from hf_mathrock import MathRockFeatureExtractor
 from hf_mathrock.data import embeddings
 from hf_mathrock.data.collator import MathRockCollator
-from hf_mathrock.data.embeddings import EmbeddedWindows, EmbeddingCache
+from hf_mathrock.data.embedded_windows import EmbeddedWindows
+from hf_mathrock.data.embeddings import EmbeddingCache
 from hf_mathrock.data.grid import GridWindows
 from hf_mathrock.models.objectives import UNKNOWN
 

@@ -29,6 +29,7 @@ from datasets import (
 
 from hf_mathrock import load_labelled_audio
 from hf_mathrock.data.corpora import CorpusRows
+from hf_mathrock.data.labelled_audio import LabelledAudio
 from hf_mathrock.data.loading import LeakWarning, content_ids
 
 VIBE = {"name": "vibe", "type": "single_label", "labels": ["aggressive", "atmospheric", "melancholic"]}
@@ -772,3 +773,12 @@ def test_rows_of_paths_and_bytes_become_a_dataset_without_torchcodec():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "['a.wav', 'b.wav', 'c.wav'] b'RIFF'", done.stderr[-2000:]
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are():
+    rows = Dataset.from_dict({"a": [1]})
+    songs = LabelledAudio({"train": rows, "test": rows}, [{"name": "x"}])
+    with pytest.raises(KeyError, match="no split 'validation' in these data; there is train, test"):
+        songs["validation"]  # as typed by somebody whose data have none
+    assert "validation" not in songs and songs.get("validation") is None
+    assert songs["train"].label_tasks == [{"name": "x"}]

@@ -13,9 +13,9 @@ from hf_mathrock.data import hdf5_audio
 from hf_mathrock.data.corpora import corpus_rows
 from hf_mathrock.data.hdf5_audio import (
     DamagedRecordingError,
+    Hdf5Audio,
     RefusedRecordingError,
     hdf5_key,
-    read_hdf5_audio,
 )
 from hf_mathrock.data.pyjama import read_pyjama
 from hf_mathrock.models.audio_input import AudioReadError, read_audio
@@ -447,7 +447,7 @@ def test_a_hostile_container_is_refused_before_a_byte_is_read(tmp_path, attack, 
         attack(file, canary)
     # If the check came too late, reading would be possible, and this would say so.
     monkeypatch.setattr(h5py.Dataset, "__getitem__", lambda *_: pytest.fail("samples were read"))
-    with read_hdf5_audio(folder / "corpus.hdf5") as hdf5:
+    with Hdf5Audio(folder / "corpus.hdf5") as hdf5:
         for call in (hdf5.recording, lambda name: next(hdf5.blocks(name))):
             with pytest.raises(RefusedRecordingError) as error:
                 call("x")
@@ -472,7 +472,7 @@ def test_the_attacks_are_real_without_the_checks(tmp_path):
 def test_a_key_that_is_not_there_is_missing_whatever_it_looks_like(tmp_path, name):
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         put(file, "x", np.ones(100))
-    with read_hdf5_audio(tmp_path / "x.hdf5") as hdf5:
+    with Hdf5Audio(tmp_path / "x.hdf5") as hdf5:
         assert name not in hdf5
         with pytest.raises(KeyError):
             hdf5.recording(name)
@@ -483,7 +483,7 @@ def test_floats_of_every_width_and_order_are_read(tmp_path, dtype):
     samples = np.linspace(-1, 1, 5000).astype(dtype)
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         put(file, "x", samples, sr_hz=16_000.0, compression="lzf", fletcher32=True)
-    with read_hdf5_audio(tmp_path / "x.hdf5") as hdf5:
+    with Hdf5Audio(tmp_path / "x.hdf5") as hdf5:
         assert hdf5.keys() == ["x"]
         recording = hdf5.recording("x")
         assert (recording.num_samples, recording.sampling_rate) == (5000, 16_000)
@@ -494,7 +494,7 @@ def test_a_long_recording_comes_in_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(hdf5_audio, "BLOCK_SAMPLES", 1000)
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         put(file, "x", np.arange(2500.0))
-    with read_hdf5_audio(tmp_path / "x.hdf5") as hdf5:
+    with Hdf5Audio(tmp_path / "x.hdf5") as hdf5:
         blocks = list(hdf5.blocks("x"))
     assert [len(block) for block in blocks] == [1000, 1000, 500]
     np.testing.assert_array_equal(np.concatenate(blocks), np.arange(2500))
@@ -515,7 +515,7 @@ def test_damaged_samples_are_an_error_of_their_recording(tmp_path):
     for offset in range(where.byte_offset + 10, where.byte_offset + where.size - 10):
         content[offset] ^= 0xFF
     (tmp_path / "x.hdf5").write_bytes(content)
-    with read_hdf5_audio(tmp_path / "x.hdf5") as hdf5, pytest.raises(DamagedRecordingError, match="cannot be read"):
+    with Hdf5Audio(tmp_path / "x.hdf5") as hdf5, pytest.raises(DamagedRecordingError, match="cannot be read"):
         list(hdf5.blocks("x"))
 
 
@@ -533,7 +533,7 @@ def test_bytes_changed_at_random_never_give_more_than_an_error(tmp_path):
         path = tmp_path / f"{number}.hdf5"
         path.write_bytes(content)
         try:
-            with read_hdf5_audio(path) as hdf5:
+            with Hdf5Audio(path) as hdf5:
                 for name in hdf5.keys():  # noqa: SIM118  (not a dict)
                     outcomes.add(sum(map(len, hdf5.blocks(name))))
         except (ValueError, KeyError) as error:
@@ -553,4 +553,4 @@ def test_a_full_disk_is_said_before_anything_is_written(pair, tmp_path, monkeypa
 def test_what_is_no_hdf5_is_refused(tmp_path):
     (tmp_path / "x.hdf5").write_bytes(b"RIFF" * 100)
     with pytest.raises(ValueError, match="cannot be opened as HDF5"):
-        read_hdf5_audio(tmp_path / "x.hdf5")
+        Hdf5Audio(tmp_path / "x.hdf5")

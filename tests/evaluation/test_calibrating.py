@@ -17,8 +17,9 @@ def ids(songs):
     return {content_id(song["audio"]) for song in songs}
 
 
-def test_given_splits_are_fitted_and_reported_on(listener, rows, labelled):
-    data = labelled({"train": rows(9), "validation": rows(40, 1), "test": rows(30, 2)})
+@pytest.mark.parametrize("split", ["given", "given, validation taken from train by group"])
+def test_given_splits_are_fitted_and_reported_on(split, listener, rows, labelled):
+    data = labelled({"train": rows(9), "validation": rows(40, 1), "test": rows(30, 2)}, split=split)
     record = calibrate_labelled(listener(), data).record
     assert set(record["fitted_on"]["songs"]) == ids(data["validation"]) and record["fitted_on"]["num_songs"] == 40
     assert record["reported_on"] == {"num_songs": 30, "songs_digest": songs_digest(ids(data["test"]))}

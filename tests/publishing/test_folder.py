@@ -146,6 +146,19 @@ def test_a_calibration_that_the_config_does_not_use_is_refused(measured, clip, t
         assemble(measured, tmp_path / "out", repo=REPO, example=clip)
 
 
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_figures_from_before_the_calibration_are_said_to_be_such(calibrated, measured, clip, tmp_path):
+    if not calibrated:
+        (measured / "calibration.json").unlink()
+    built = assemble(measured, tmp_path / "as it is", repo=REPO, example=clip)
+    assert not [note for note in built.notes if "measured with other" in note]
+    config = json.loads((measured / "config.json").read_text()) | {"thresholds": None}
+    (measured / "config.json").write_text(json.dumps(config))
+    built = assemble(measured, tmp_path / "out", repo=REPO, example=clip)
+    assert [note for note in built.notes if "measured with other thresholds than the model has now" in note]
+    assert "measured with other thresholds" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_results_without_a_fingerprint_are_refused(measured, clip, tmp_path):
     (tmp_path / "mine.json").write_text('{"sets": {}}')
     with pytest.raises(ValueError, match="does not say which weights"):

@@ -10,6 +10,7 @@ therefore never run anything on torch's threads itself.
 
 import builtins
 import errno
+import gc
 import hashlib
 import json
 import os
@@ -30,27 +31,8 @@ from hf_mathrock import MathRockFeatureExtractor, MathRockTrainer
 from hf_mathrock.training.arguments import MathRockTrainingArguments
 from hf_mathrock.training.checkpoints import DiskFullError, newest_verified
 
-MODEL = {
-    "wavlm_config": {
-        "hidden_size": 8,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 8,
-        "conv_dim": [4] * 7,
-        "num_conv_pos_embeddings": 4,
-        "num_conv_pos_embedding_groups": 2,
-    },
-    "clap_audio_config": {
-        "patch_embeds_hidden_size": 8,
-        "hidden_size": 16,
-        "depths": [1, 1],
-        "num_attention_heads": [1, 2],
-        "num_hidden_layers": 2,
-        "projection_dim": 8,
-    },
-    "projection_size": 8,
-    "hidden_size": 8,
-}
+sys.path.append(str(Path(__file__).parents[1]))
+from tiny import SETTINGS  # noqa: E402
 
 
 def rows(num, seed=0, seconds=3.0):
@@ -84,7 +66,7 @@ def make_trainer(run_dir, trainer_class=MathRockTrainer, train_rows=None, **sett
         "logging_steps": 1000,
     }
     torch.manual_seed(0)
-    model = hf_mathrock.MathRockForAudioClassification(hf_mathrock.MathRockConfig(**MODEL))
+    model = hf_mathrock.MathRockForAudioClassification(hf_mathrock.MathRockConfig(**SETTINGS))
     return trainer_class(
         model=model,
         args=MathRockTrainingArguments(str(run_dir), use_cpu=True, **{**defaults, **settings}),
@@ -330,6 +312,8 @@ def sweep(full, folder, from_step=4, wanted_step=5):
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    # Forks share what is imported, and need not go through it whenever the Trainer collects garbage.
+    gc.freeze()
     what, *arguments, folder = sys.argv[1:]
     folder = Path(folder)
     if what == "random":

@@ -26,6 +26,7 @@ RUNS = {
     "accumulated": ({"task_weights": "learned", "gradient_accumulation_steps": 2}, False),
     "stream": ({"class_weights": "none"}, True),
 }
+EXTRACTOR = MathRockFeatureExtractor(window_seconds=1.0, hop_seconds=1.0)
 BATCH_NORM_SHAPES = [(3, 4, 5, 1), (2, 4, 5, 1)]  # of the two processes
 
 
@@ -99,7 +100,7 @@ def trained(model, folder, batch_size, run, num_accumulated):
             **settings | {"gradient_accumulation_steps": num_accumulated},
         ),
         train_dataset=data,
-        data_collator=ExactCollator(MathRockFeatureExtractor(), model.config.tasks, with_files=True),
+        data_collator=ExactCollator(EXTRACTOR, model.config.tasks, with_files=True),
         callbacks=[recorder],
     )
     recorder.trainer = made

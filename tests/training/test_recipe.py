@@ -47,6 +47,17 @@ def test_the_recipes_of_the_repository_are_valid(path):
         ({"modle": {}}, "'modle' in the recipe; did you mean 'model'"),
         ({"training": {"learning_rat": 1}}, "did you mean 'learning_rate'"),
         ({"model": {"hiden_size": 3}}, "did you mean 'hidden_size'"),
+        ({"extractor": {"window_second": 3}}, "'window_second' in `extractor`; did you mean 'window_seconds'"),
+        ({"training": ["lora"]}, "`training` in .* must map keys"),
+        ({"training": {"learning_rate": "much"}}, "`training.learning_rate` is 'much'; a number"),
+        ({"training": {"num_train_epochs": 0}}, "nothing would be trained"),
+        ({"seed": "x"}, "`seed` is 'x'; a whole number"),
+        ({"model": {"focal_gamma": "x"}}, "`model.focal_gamma` is 'x'"),
+        ({"model": {"pretrained": "nowhere"}}, "no such folder here.* mathrock-tiny"),
+        (
+            {"model": {"pretrained": "mathrock-tiny", "hidden_size": 8}},
+            "other sizes than `model` asks for .hidden_size",
+        ),
         ({"data": {"source": "x", "train": {}}}, "not both"),
         ({"data": {}}, "on the command line --data"),
         ({"data": {"train": {"number": 3}}}, "'number' in `data.train`"),
@@ -67,6 +78,19 @@ def test_what_is_no_recipe_is_said_to_be_none(tmp_path):
             load_recipe(tmp_path / "recipe.yaml")
     with pytest.raises(ValueError, match="single value"):
         load_recipe(RECIPES[0], {"name.first": 1})
+    with pytest.raises(FileNotFoundError, match="There is no recipe .*nowhere.yaml"):
+        load_recipe(tmp_path / "nowhere.yaml")
+    (tmp_path / "song.flac").write_bytes(b"fLaC\xff\xfe\xc4")
+    for place in (tmp_path, tmp_path / "song.flac"):
+        with pytest.raises(ValueError, match="is no recipe: expected a YAML file"):
+            load_recipe(place)
+
+
+def test_numbers_are_read_as_people_write_them(recipe):
+    path = recipe(training={"use_cpu": True})
+    written = "learning_rate: 1e-4\n  weight_decay: 1E-2\n  eval_strategy: no"
+    path.write_text(path.read_text().replace("use_cpu: true", written))
+    assert load_recipe(path).training == {"learning_rate": 1e-4, "weight_decay": 0.01, "eval_strategy": "no"}
 
 
 def test_a_run_leaves_a_model_that_tags_and_the_recipe_that_made_it(recipe, tmp_path):
@@ -94,6 +118,13 @@ def test_a_run_leaves_a_model_that_tags_and_the_recipe_that_made_it(recipe, tmp_
     }
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "again")]
     assert weights[0] == weights[1]
+
+    # From there it goes on: temperatures that were fitted to other weights are not taken along.
+    config = json.loads((tmp_path / "again" / "config.json").read_text()) | {"temperatures": {"tempo": 2.0}}
+    (tmp_path / "again" / "config.json").write_text(json.dumps(config))
+    on = recipe(model={"pretrained": str(tmp_path / "again")})
+    run_recipe(on, tmp_path / "on", {"training.max_steps": 1}, cache_dir=tmp_path / "cache")
+    assert MathRockForAudioClassification.from_pretrained(tmp_path / "on").config.temperatures is None
 
 
 @pytest.fixture

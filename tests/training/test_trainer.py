@@ -302,6 +302,10 @@ def test_evaluation_is_of_whole_recordings(tiny_model, tmp_path):
     metrics = made.evaluate(data)
     assert len(seen[0].label_ids["tempo"]) == 5  # windows at 0, 5, 10 and 15 s, and the short one
     assert metrics["eval_tempo_accuracy"] in (0.0, 0.5, 1.0)
+    scores, labels = made.recording_scores(seen[0])
+    of_windows = torch.from_numpy(seen[0].predictions[1]["tempo"]).double().softmax(dim=-1).numpy()
+    np.testing.assert_allclose(scores["tempo"], [of_windows[:4].mean(axis=0), of_windows[4]], atol=1e-12)
+    assert labels["tempo"].tolist() == [0, 0]
 
 
 def test_recordings_come_from_a_stream_too(tiny_model, tmp_path):

@@ -12,7 +12,7 @@ from hf_mathrock import MathRockFeatureExtractor, MathRockTrainer
 from hf_mathrock.library.tagging import describe
 from hf_mathrock.models.objectives import UNKNOWN
 from hf_mathrock.training.arguments import MathRockTrainingArguments
-from hf_mathrock.training.checks import check_task_weights, check_training_labels
+from hf_mathrock.training.checks import check_dataset, check_task_weights, check_training_labels
 from hf_mathrock.training.divergence import NonFiniteLossError, non_finite_loss
 
 TASKS = [
@@ -231,3 +231,38 @@ def test_the_diagnosis_names_the_first_thing_that_was_not_finite():
 def test_many_files_are_not_all_listed():
     files = [f"{index}.wav" for index in range(20)]
     assert "0.wav, 1.wav" in diagnosis(files=files) and "7.wav and 12 more." in diagnosis(files=files)
+
+
+class Split(list):
+    """Rows that know what their labels mean, as those of `load_labelled_audio` do."""
+
+    label_tasks = copy.deepcopy(TASKS)
+
+
+def test_labels_that_mean_something_else_are_refused():
+    check_dataset(TASKS, Split(), "train_dataset")
+    check_dataset(TASKS[1:], Split(), "train_dataset")  # more than the model has
+    check_dataset(TASKS, [], "train_dataset")  # nobody knows
+    for changes, message in (
+        ({"labels": ["fast", "moderate", "slow"]}, "the labels of 'tempo' stand in another order"),
+        ({"labels": ["slow", "fast", "hasty"]}, "labels of the data only: moderate; of the model only: hasty"),
+        ({"type": "multi_label"}, "'tempo' is single_label in the data and multi_label in the model"),
+        ({"name": "pace"}, "the data have no task 'pace'"),
+    ):
+        tasks = [TASKS[0], {**TASKS[1], **changes}]
+        with pytest.raises(ValueError, match=f"`eval_dataset` .*{message}.*load_labelled_audio"):
+            check_dataset(tasks, Split(), "eval_dataset")
+
+
+def test_what_is_no_single_split_is_refused():
+    with pytest.raises(ValueError, match="holds all splits .train, test.; pass one, such as songs.'train'"):
+        check_dataset(TASKS, {"train": [], "test": []}, "train_dataset")
+    with pytest.raises(ValueError, match="`train_dataset` is a path"):
+        check_dataset(TASKS, "songs.csv", "train_dataset")
+
+
+def test_stock_arguments_are_refused_by_name(tiny_model):
+    from transformers import TrainingArguments
+
+    with pytest.raises(ValueError, match="`args` is a TrainingArguments; MathRockTrainer takes MathRockTrainingArg"):
+        MathRockTrainer(tiny_model, TrainingArguments("out"))

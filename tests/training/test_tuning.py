@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from hf_mathrock import MathRockFeatureExtractor, MathRockForAudioClassification, MathRockTrainer
 from hf_mathrock.data import embeddings
-from hf_mathrock.data.embeddings import EmbeddedWindows
+from hf_mathrock.data.embedded_windows import EmbeddedWindows
 from hf_mathrock.training.arguments import MathRockTrainingArguments
 from hf_mathrock.training.tuning import (
     add_adapters,
@@ -222,15 +222,13 @@ def test_what_is_frozen_is_in_evaluation_mode():
 # Adapters.
 
 
-@pytest.mark.parametrize("layers", ["attention", "linear"])
-def test_every_adapter_is_heard_and_gets_a_gradient(tiny_model, layers):
-    adapted = shaken(add_adapters(copy.deepcopy(tiny_model), rank=2, alpha=4, layers=layers)).eval()
+def test_every_adapter_is_heard_and_gets_a_gradient(tiny_model):
+    adapted = shaken(add_adapters(copy.deepcopy(tiny_model), rank=2, alpha=4)).eval()
     batch = inputs(1)
     output = adapted(**batch)
     sum(values.square().sum() for values in output.task_logits.values()).backward()
     names = [name for name, _ in adapted.named_parameters() if ".lora_" in name]
-    # Queries, keys, values and outputs of two WavLM layers and two CLAP blocks, each a pair; or the MLPs' two as well.
-    assert len(names) == 2 * (4 + (2 if layers == "linear" else 0)) * 4
+    assert len(names) == 2 * 4 * 4  # queries, keys, values and outputs of two WavLM layers and two CLAP blocks
     before = {name: values.clone() for name, values in output.task_logits.items()}
     for name, parameter in adapted.named_parameters():
         if ".lora_" not in name:
@@ -275,7 +273,7 @@ def test_the_first_weights_of_adapters_follow_from_the_seed(tiny_model, tmp_path
 
 
 def test_a_merged_model_says_the_same_where_neither_peft_nor_this_package_is(tiny_model, tmp_path):
-    adapted = shaken(add_adapters(copy.deepcopy(tiny_model), layers="linear")).eval()
+    adapted = shaken(add_adapters(copy.deepcopy(tiny_model))).eval()
     with torch.no_grad():
         adapted.get_base_model().heads["tempo"].modules_to_save["default"][1].bias.add_(1.0)
     batch = inputs()
@@ -403,8 +401,6 @@ def test_what_cannot_be_tuned_is_said(tiny_model, tmp_path):
         )
     with pytest.raises(ValueError, match="`lora_rank` is 0"):
         add_adapters(copy.deepcopy(tiny_model), rank=0)
-    with pytest.raises(ValueError, match="'attention', 'linear'"):
-        add_adapters(copy.deepcopy(tiny_model), layers="all")
 
 
 def test_without_peft_the_extra_is_named(tiny_model, monkeypatch):

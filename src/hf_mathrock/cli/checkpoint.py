@@ -49,7 +49,10 @@ def load_pipeline(model: str | None, options: Mapping[str, Any], *, debug: bool 
     try:
         return pipeline("mathrock-affect", model=source, **options)
     except (ValueError, OSError) as error:
-        raise UsageError(str(error)) from error
+        said = str(error)
+        if source is not None and not Path(source).exists() and source not in said:
+            said = f"{source!r} is no folder here, and the Hub gives no model of that name ({describe(error)})"
+        raise UsageError(said) from error
     except (AssertionError, RuntimeError) as error:
         if "device" in options:  # torch has several words for a device that is not there
             raise UsageError(f"--device {options['device']} cannot be used here: {describe(error)}") from error

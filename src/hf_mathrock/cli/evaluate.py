@@ -16,6 +16,7 @@ from hf_mathrock.cli.terminal import (
     probability,
     results_console,
     say,
+    whole_number,
 )
 
 SUMMARY = "measure a model on labelled songs"
@@ -57,13 +58,10 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=argparse.SUPPRESS, help="where the model runs, e.g. cpu, cuda:0, mps")
 
 
-def whole_number(text: str) -> int:
-    """Reads a whole number from 0 on."""
-    return 0 if text.strip() == "0" else positive_int(text)
-
-
 def run(args: argparse.Namespace) -> int:
     """Measures, prints the table and writes what was asked for."""
+    if args.out is not None and args.out.exists() and not args.out.is_dir():
+        raise UsageError(f"--out: {args.out} is a file; give a folder")  # now, and not after an hour of listening
     pipe = open_model(args)
     data = open_data(args, pipe)
     from hf_mathrock.evaluation.labelled import evaluate_labelled
@@ -127,13 +125,13 @@ def read_provenance(model: str) -> Any:
 
 def _splits(wanted: str | None, data: Any, provenance: Any) -> tuple[list[str], list[str]]:
     """The splits to measure on, and a line that says why where that is not plain."""
-    from hf_mathrock.evaluation.labelled import chosen_splits, trained_on_any
+    from hf_mathrock.evaluation.labelled import chosen_splits, split_is_given, trained_on_any
 
     try:
         splits = chosen_splits(data, wanted)
     except ValueError as error:
         raise UsageError(f"--split: {error}") from error
-    if wanted is not None or data.report.get("split") == "given":
+    if wanted is not None or split_is_given(data.report):
         return splits, []
     if provenance.trained_on is not None and not trained_on_any(data, provenance.trained_on):
         return list(data), ["these data have no split, and the model was trained on none of them: all are measured"]

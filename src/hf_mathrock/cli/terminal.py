@@ -61,10 +61,16 @@ def show_own_warnings() -> None:
     """Prints what this package warns of, a line each and each once; call it after `quieten_libraries`."""
     import warnings
 
-    def show(message, category, filename, lineno, file=None, line=None):
-        say(f"warning: {' '.join(str(message).split())}")
+    shown: set[str] = set()
 
-    warnings.filterwarnings("once", module=r"hf_mathrock\.")
+    def show(message, category, filename, lineno, file=None, line=None):
+        text = " ".join(str(message).split())
+        if text not in shown:
+            shown.add(text)
+            say(f"warning: {text}")
+
+    # Not "once": Python forgets what it has shown whenever somebody changes a filter, as every `catch_warnings` does.
+    warnings.filterwarnings("always", module=r"hf_mathrock\.")
     warnings.showwarning = show
 
 
@@ -134,6 +140,14 @@ def positive_int(text: str) -> int:
         if (value := int(text)) > 0:
             return value
     raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+
+
+def whole_number(text: str) -> int:
+    """Reads a whole number from 0 on."""
+    with contextlib.suppress(ValueError):
+        if (value := int(text)) >= 0:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0 on")
 
 
 def positive_float(text: str) -> float:

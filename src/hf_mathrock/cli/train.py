@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +66,20 @@ def run(args: argparse.Namespace) -> int:
             device=getattr(args, "device", None),
             progress=bar.show_while_busy,
         )
-    print(json.dumps(metrics, indent=2, default=float))
+    if os.environ.get("RANK", "0") == "0":  # under torchrun one process speaks for all
+        print(json.dumps(metrics, indent=2, default=float))
     return 0
 
 
 def _assignment(text: str) -> tuple[str, Any]:
     import yaml
 
+    from hf_mathrock.training.yaml_values import read_yaml
+
     key, sign, value = text.partition("=")
     if not (key and sign):
         raise UsageError(f"--set {text!r} is no KEY=VALUE")
     try:
-        return key, yaml.safe_load(value)
+        return key, read_yaml(value)
     except yaml.YAMLError as error:
         raise UsageError(f"--set {key}: {value!r} is no YAML value") from error

@@ -46,19 +46,21 @@ class Augmentation:
                 f'Augmentation needs torch-audiomentations ({error}): pip install "hf-mathrock[train]"'
             ) from error
 
-        options = {"sample_rate": sampling_rate, "output_type": "tensor"}
-        steps: list[Any] = [
-            Gain(min_gain_in_db=-8.0, max_gain_in_db=8.0, p=0.8, **options),
-            PolarityInversion(p=0.5, **options),
-        ]
-        if strength == "heavy":
-            steps += [
-                AddColoredNoise(min_snr_in_db=15.0, max_snr_in_db=40.0, p=0.5, **options),
-                LowPassFilter(min_cutoff_freq=3_000, max_cutoff_freq=12_000, p=0.3, **options),
-                HighPassFilter(min_cutoff_freq=30, max_cutoff_freq=300, p=0.3, **options),
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a word of each step on what its next version will return
+            options = {"sample_rate": sampling_rate, "output_type": "tensor"}
+            steps: list[Any] = [
+                Gain(min_gain_in_db=-8.0, max_gain_in_db=8.0, p=0.8, **options),
+                PolarityInversion(p=0.5, **options),
             ]
+            if strength == "heavy":
+                steps += [
+                    AddColoredNoise(min_snr_in_db=15.0, max_snr_in_db=40.0, p=0.5, **options),
+                    LowPassFilter(min_cutoff_freq=3_000, max_cutoff_freq=12_000, p=0.3, **options),
+                    HighPassFilter(min_cutoff_freq=30, max_cutoff_freq=300, p=0.3, **options),
+                ]
+            self._steps = Compose(steps, output_type="tensor")
         self.strength = strength
-        self._steps = Compose(steps, output_type="tensor")
 
     def __call__(self, audio: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Changed waveforms.

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from hf_mathrock.data.augmentation import Augmentation
+from hf_mathrock.data.content import recording_name
 from hf_mathrock.data.excerpts import middle_window, random_window, silent_window
 from hf_mathrock.data.labels import row_labels
 from hf_mathrock.models.audio_input import AudioReadError, AudioWindow
@@ -82,16 +83,20 @@ class MathRockCollator:
                 labels = [{name: np.full_like(value, UNKNOWN) for name, value in labels[0].items()}]
             batch = dict(self.feature_extractor.featurize(self._varied([w for w in windows if w is not None])))
         batch["labels"] = {
-            task["name"]: torch.as_tensor(np.stack([_as_array(task, label[task["name"]]) for label in labels]))
-            for task in self.tasks
+            task["name"]: torch.as_tensor(np.stack([label[task["name"]] for label in labels])) for task in self.tasks
         }
         if self.with_files:
-            batch["files"] = [_file_name(row) for row in rows]
+            batch["files"] = [recording_name(row) for row in rows]
         return batch
 
     def _window(self, row: Mapping[str, Any]) -> AudioWindow | None:
         """A window of a row's recording; `None` if it cannot be read."""
         extractor = self.feature_extractor
+        if "audio" not in row:
+            raise ValueError(
+                f"the rows have no `audio` (but {', '.join(row) or 'nothing'}). The stock Trainer removes columns that "
+                "the model's `forward` does not name: give its arguments remove_unused_columns=False."
+            )
         try:
             if not self.train:
                 return middle_window(row["audio"], extractor, extractor.sampling_rates)
@@ -99,7 +104,7 @@ class MathRockCollator:
             rates = extractor.sampling_rates if self._augmentation is None else (extractor.sampling_rate,)
             return random_window(row["audio"], extractor, rates)
         except AudioReadError as error:
-            name = _file_name(row)
+            name = recording_name(row)
             if name not in self.broken:
                 self.broken[name] = str(error)
                 if len(self.broken) > self.max_broken:
@@ -127,17 +132,3 @@ class MathRockCollator:
             waveform = row[: len(window.audio[high])].numpy()
             window.audio = {high: waveform, low: soxr.resample(waveform, high, low, quality="HQ")}
         return windows
-
-
-def _as_array(task: Mapping[str, Any], label: Any) -> np.ndarray:
-    """A label in the type the objective wants, whatever a data set stored it as."""
-    return np.asarray(label, dtype=np.float32 if task["type"] == "multi_label" else np.int64)
-
-
-def _file_name(row: Mapping[str, Any]) -> str:
-    """What to call a row's recording in a message."""
-    if row.get("song"):
-        return str(row["song"])
-    audio = row.get("audio")
-    path = audio.get("path") if isinstance(audio, Mapping) else audio
-    return str(path) if isinstance(path, (str, bytes)) or hasattr(path, "__fspath__") else "(without a name)"

@@ -57,6 +57,13 @@ def content_id(audio: Any) -> str:
     return digest.hexdigest()
 
 
+def recording_name(row: Mapping[str, Any], otherwise: str = "(without a name)") -> str:
+    """What to call a row's recording in a message: its `song`, or its path, or `otherwise`."""
+    audio = row.get("audio")
+    path = audio.get("path") if isinstance(audio, Mapping) else audio
+    return str(row.get("song") or (os.fspath(path) if isinstance(path, (str, os.PathLike)) else otherwise))
+
+
 def songs_digest(content_ids: Iterable[str]) -> str:
     """One name for a set of recordings, in whatever order: 32 hexadecimal digits."""
     joined = "\n".join(sorted(content_ids))

@@ -71,9 +71,9 @@ class GridWindows(Dataset):
         song = int(self.song_ids[index])
         row = self._dataset[song]
         window = self._window(song, row["audio"], index - int(self._first_window[song]))
-        labels: Mapping[str, Any] = row_labels(self._tasks, row)
+        labels = row_labels(self._tasks, row)
         if "silent" in window.quality:
-            labels = {name: np.full_like(np.asarray(value), UNKNOWN) for name, value in labels.items()}
+            labels = {name: np.full_like(value, UNKNOWN) for name, value in labels.items()}
         return {"window": window, "labels": labels}
 
     def _window(self, song: int, audio: Any, wanted: int) -> AudioWindow:

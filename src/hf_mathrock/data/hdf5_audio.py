@@ -73,7 +73,12 @@ class Hdf5Recording:
 class Hdf5Audio:
     """An open HDF5 file of mono recordings; close it, or use it in a `with` statement.
 
-    A handle belongs to one process: HDF5 does not survive a fork, so every worker opens its own.
+    Every recording is checked when it is asked for. A handle belongs to one process: HDF5 does not survive a fork, so
+    every worker opens its own.
+
+    Raises:
+        ValueError: The file is not HDF5, or is no regular file (an `AudioReadError`, which is one).
+        ImportError: h5py is missing.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -244,16 +249,6 @@ class Hdf5Audio:
 
     def _damaged(self, key: str, reason: str) -> DamagedRecordingError:
         return DamagedRecordingError(f"{self.name}: dataset {_shorten(key)!r} is not usable: {reason}")
-
-
-def read_hdf5_audio(path: str | os.PathLike[str]) -> Hdf5Audio:
-    """Open an HDF5 file of recordings; every recording is checked when it is asked for.
-
-    Raises:
-        ValueError: The file is not HDF5, or is no regular file (an `AudioReadError`, which is one).
-        ImportError: h5py is missing.
-    """
-    return Hdf5Audio(path)
 
 
 def unpack_recordings(

@@ -9,7 +9,26 @@ from typing import Any
 from datasets import DatasetDict, IterableDatasetDict
 
 
-class LabelledAudio(DatasetDict):
+class _Described(dict):
+    """Splits with the tasks that their labels are of, and a report on where they come from."""
+
+    def __init__(
+        self,
+        splits: Mapping[str, Any] = (),  # type: ignore[assignment]  # as a dict takes it
+        tasks: list[dict[str, Any]] | None = None,
+        report: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(splits)
+        self.tasks = tasks or []
+        self.report = report or {}
+        for rows in self.values():
+            rows.label_tasks = self.tasks  # what the numbers in `labels` mean; a data set made of this one forgets it
+
+    def __missing__(self, split: Any) -> Any:
+        raise KeyError(f"there is no split {split!r} in these data; there is {', '.join(self)}")
+
+
+class LabelledAudio(_Described, DatasetDict):
     """Splits of labelled songs: "train", "validation", "test", those that there are.
 
     A row has `audio` (`{"path", "bytes"}`, for `open_audio`), `labels` (task → class index, or a multi-hot list, -100
@@ -21,35 +40,15 @@ class LabelledAudio(DatasetDict):
         report: Plain JSON: where the rows come from, how many there are, what is known, what leaks and what is broken.
     """
 
-    def __init__(
-        self,
-        splits: Mapping[str, Any] = (),  # type: ignore[assignment]  # as a dict takes it
-        tasks: list[dict[str, Any]] | None = None,
-        report: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(splits)
-        self.tasks = tasks or []
-        self.report = report or {}
-
     def __repr__(self) -> str:
         return _summary(self.report) if self.report else super().__repr__()
 
 
-class IterableLabelledAudio(IterableDatasetDict):
+class IterableLabelledAudio(_Described, IterableDatasetDict):
     """As `LabelledAudio`, of rows that come one by one: labels are encoded and files opened as they do.
 
     So the report has no counts, a wrong label is an error when its row comes, and broken files are left out unlisted.
     """
-
-    def __init__(
-        self,
-        splits: Mapping[str, Any] = (),  # type: ignore[assignment]
-        tasks: list[dict[str, Any]] | None = None,
-        report: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(splits)
-        self.tasks = tasks or []
-        self.report = report or {}
 
     def __repr__(self) -> str:
         tasks = ", ".join(task["name"] for task in self.tasks)

@@ -230,9 +230,15 @@ def encode_labels(tasks: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) ->
     return {task["name"]: encode_label(task, row.get(task["name"])) for task in tasks}
 
 
-def row_labels(tasks: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> Mapping[str, np.ndarray]:
-    """Labels of a row of a data set: those ready-made under `labels`, or those of its label columns."""
-    return row["labels"] if "labels" in row else encode_labels(tasks, row)
+def row_labels(tasks: Sequence[Mapping[str, Any]], row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Every task's label of a row of a data set, in the types that `encode_label` gives.
+
+    Those ready-made under `labels`, whatever the data set stored them as, or else those of its label columns.
+    """
+    if "labels" not in row:
+        return encode_labels(tasks, row)
+    types = {task["name"]: np.float32 if task["type"] == "multi_label" else np.int64 for task in tasks}
+    return {name: np.asarray(row["labels"][name], dtype=dtype) for name, dtype in types.items()}
 
 
 def balanced_class_weights(

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from .corpora import CorpusRows, inside, keep_present
-from .hdf5_audio import read_hdf5_audio, unpack_recordings
+from .hdf5_audio import Hdf5Audio, unpack_recordings
 from .pyjama import PyjamaCollection, read_pyjama
+from .splitting import SPLITS, split_name
 
 CACHE_DIR = Path.home() / ".cache" / "hf-mathrock" / "hdf5"
 # Free text of these names is a label as well; its labels are those that occur, in alphabetical order.
@@ -20,7 +21,6 @@ _COLUMNS = {
     "work_id": "work",
     "tempo": "bpm",
 }
-_SPLITS = {"train": "train", "valid": "validation", "validation": "validation", "val": "validation", "test": "test"}
 _OURS = {"audio", "song", "labels", "group"}
 
 
@@ -61,7 +61,7 @@ def pyjama_rows(
             rows, file.parent, "It needs the .hdf5 file that belongs to it, or the audio files by their `filepath`."
         )
         return CorpusRows(kept, tasks, f"pyjama {file.name}", notes)
-    with read_hdf5_audio(container) as source:
+    with Hdf5Audio(container) as source:
         paths, errors = unpack_recordings(
             source, container, [row["song"] for row in rows], Path(cache_dir) if cache_dir is not None else CACHE_DIR
         )
@@ -111,11 +111,11 @@ def _rows(file: Path, collection: PyjamaCollection) -> tuple[list[dict[str, Any]
             if column in _OURS:
                 column = f"pyjama_{column}"
             if column == "split" and value is not None:
-                if str(value).lower() not in _SPLITS:
+                given, value = value, split_name(value)
+                if value is None:
                     raise ValueError(
-                        f"{file}: entry {number} has the split {value!r}; allowed are {', '.join(_SPLITS)}."
+                        f"{file}: entry {number} has the split {given!r}; allowed are {', '.join(SPLITS)}."
                     )
-                value = _SPLITS[str(value).lower()]
             if row.get(column) is None:
                 row[column] = value
         rows.append(row)

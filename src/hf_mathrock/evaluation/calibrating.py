@@ -22,6 +22,7 @@ from hf_mathrock.evaluation.labelled import (
     check_broken,
     describe_data,
     remarks_on,
+    split_is_given,
     trained_on_any,
 )
 from hf_mathrock.evaluation.predictions import Predictions, Progress, predict
@@ -29,7 +30,7 @@ from hf_mathrock.evaluation.results import plain, today, write_json
 
 CALIBRATION = "calibration.json"
 # What describes the model before it was calibrated, and does not go into a copy.
-_OUTDATED = ("results.json", CALIBRATION)
+_OUTDATED = ("results.json", "predictions.parquet", "windows.parquet", CALIBRATION)
 
 
 @dataclass
@@ -85,7 +86,7 @@ def calibrate_labelled(
     provenance = provenance or Provenance()
     trained_on = provenance.trained_on or frozenset()
     report_of_data = getattr(data, "report", {})
-    pools = _pools(data, report_of_data.get("split") == "given", trained_on)
+    pools = _pools(data, split_is_given(report_of_data), trained_on)
     total = [Rows(data, pool).num_songs() for pool in pools]
     heard: list[Predictions] = []
     remarks: list[str] = []
@@ -210,7 +211,7 @@ def write_calibrated(
     type(pipe.model.config).from_dict(settings)  # refuses what the model could not load
     # In this order: a run that is stopped between the two leaves songs unmeasured, and none measured that were fitted.
     write_json(folder / CALIBRATION, run.record)
-    write_json(folder / "config.json", settings, indent=2, sort_keys=True)
+    write_json(folder / "config.json", settings, indent=2)
     return folder
 
 

@@ -16,7 +16,6 @@ from hf_mathrock.evaluation.predictions import Predictions, Progress, predict
 from hf_mathrock.evaluation.results import plain
 
 ALL = "all"
-SPLITS = ("train", "validation", "test")
 MAX_LISTED = 100
 
 
@@ -89,6 +88,11 @@ class Rows:
         if all(hasattr(part, "__len__") for part in self._parts):
             return sum(len(part) for part in self._parts)
         return None
+
+
+def split_is_given(report: Mapping[str, Any]) -> bool:
+    """Whether the test split of these data came with them, and was not made by group here."""
+    return str(report.get("split")).startswith("given")
 
 
 def chosen_splits(data: Mapping[str, Any], wanted: str | None = None) -> list[str]:

@@ -12,9 +12,13 @@ import numpy as np
 
 from hf_mathrock.evaluation.predictions import Predictions, Task, all_thresholds
 from hf_mathrock.metrics import tempo
-from hf_mathrock.metrics.bootstrap import bootstrap_intervals, evaluate_tasks_with_intervals
+from hf_mathrock.metrics.bootstrap import (
+    average_precision_intervals,
+    bootstrap_intervals,
+    evaluate_tasks_with_intervals,
+)
 from hf_mathrock.metrics.calibration import expected_calibration_error, reliability_curve
-from hf_mathrock.metrics.classification import confusion, evaluate_tasks, per_label_metrics
+from hf_mathrock.metrics.classification import confusion, each_label, evaluate_tasks, per_label_metrics
 from hf_mathrock.metrics.scikit_learn import sklearn_metrics
 from hf_mathrock.metrics.validation import UNKNOWN
 
@@ -73,7 +77,13 @@ def measure(
             num_resamples=num_resamples if window_intervals else 0,
             seed=seed,
         )
-        label_intervals = _label_intervals(predictions, songs, num_resamples=num_resamples, seed=seed)
+        label_intervals = (
+            average_precision_intervals(
+                tasks, songs, labels, groups=predictions.groups, num_resamples=num_resamples, seed=seed
+            )
+            if num_resamples
+            else {task["name"]: {} for task in tasks}
+        )
     # The prior is a fact of the songs; drawn anew it leaves out other labels each time, and is another mean.
     intervals = {name: interval for name, interval in intervals.items() if not name.endswith("_prior")}
     result: dict[str, Any] = {"metrics": metrics, "intervals": intervals, "window_metrics": window_metrics}
@@ -90,7 +100,7 @@ def measure(
     }
     for key in ("average_precision", "roc_auc", "f1", "support", "left_out"):
         result[key] = {name: figures[key] for name, figures in by_label.items()}
-    chance = {task["name"]: _shares(task, labels[task["name"]]) for task in tasks}
+    chance = {task["name"]: _shares(task, songs[task["name"]], labels[task["name"]]) for task in tasks}
     return result | {"label_intervals": label_intervals, "chance": chance}
 
 
@@ -116,10 +126,10 @@ def curves(
         name = task["name"]
         if not predictions.known(name).any():
             continue
-        expected = one_against_rest(task, predictions.labels[name])
+        scores, expected = each_label(task, songs[name], predictions.labels[name])
         found[name] = {
             "precision_recall": {
-                label: _precision_recall(songs[name][:, column], expected[:, column])
+                label: _precision_recall(scores[:, column], expected[:, column])
                 for column, label in enumerate(task["labels"])
                 if (expected[:, column] == 1).any()
             }
@@ -129,29 +139,21 @@ def curves(
             if (temperatures or {}).get(name, 1.0) == 1:
                 pair = {"scores": songs[name]}
             found[name]["reliability"] = {
-                key: reliability_curve(scores, predictions.labels[name])
-                | {"ece": expected_calibration_error(scores, predictions.labels[name])}
-                for key, scores in pair.items()
+                key: reliability_curve(values, predictions.labels[name])
+                | {"ece": expected_calibration_error(values, predictions.labels[name])}
+                for key, values in pair.items()
             }
     return found
 
 
-def _shares(task: Task, labels: np.ndarray) -> dict[str, float]:
-    expected = one_against_rest(task, labels)
+def _shares(task: Task, scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    _, expected = each_label(task, scores, labels)
     known, positives = (expected != UNKNOWN).sum(axis=0), (expected == 1).sum(axis=0)
     return {
         label: float(positives[column] / known[column])
         for column, label in enumerate(task["labels"])
         if positives[column]
     }
-
-
-def one_against_rest(task: Task, labels: np.ndarray) -> np.ndarray:
-    """Labels as multi-hot `(num_rows, num_labels)` for any task; -100 where unknown."""
-    if task["type"] == "multi_label":
-        return labels
-    hot = labels[:, None] == np.arange(len(task["labels"]))
-    return np.where((labels == UNKNOWN)[:, None], UNKNOWN, hot)
 
 
 def _figures(
@@ -182,29 +184,6 @@ def _figures(
         )  # fmt: skip
         intervals |= {name: list(ends) for name, ends in of_tempi.items()}
     return metrics, dict(intervals)
-
-
-def _label_intervals(
-    predictions: Predictions, songs: Mapping[str, np.ndarray], *, num_resamples: int, seed: int
-) -> dict[str, dict[str, list[float]]]:
-    """95 % intervals of the average precision of every label, by task."""
-    found: dict[str, dict[str, list[float]]] = {task["name"]: {} for task in predictions.tasks}
-    if not num_resamples:
-        return found
-    for task in predictions.tasks:
-        name = task["name"]
-        expected = one_against_rest(task, predictions.labels[name])
-        # Each label as a task of its own, whose mean average precision is that label's.
-        alone = [{"name": label, "type": "multi_label", "labels": [label]} for label in task["labels"]]
-        columns = {label: slice(column, column + 1) for column, label in enumerate(task["labels"])}
-        _, intervals = evaluate_tasks_with_intervals(
-            alone,
-            {label: songs[name][:, column] for label, column in columns.items()},
-            {label: expected[:, column] for label, column in columns.items()},
-            probabilities=False, groups=predictions.groups, num_resamples=num_resamples, seed=seed,
-        )  # fmt: skip
-        found[name] = {label: intervals[f"{label}_map"] for label in task["labels"] if f"{label}_map" in intervals}
-    return found
 
 
 def _tempo_figures(tasks: Sequence[Task], scores: Mapping[str, np.ndarray], bpm: np.ndarray) -> dict[str, float]:

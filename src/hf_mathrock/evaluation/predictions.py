@@ -236,9 +236,7 @@ class _Gathered:
         self._bpm.append(_number(row.get("bpm")))
         labels = row_labels(self._tasks, row)
         for task in self._tasks:
-            single = task["type"] == "single_label"
-            value = np.asarray(labels[task["name"]], dtype=np.int64 if single else np.float32)
-            self._labels[task["name"]].append(value)
+            self._labels[task["name"]].append(labels[task["name"]])
         for window, logits in sounding:
             self._windows.append((number, window.start, window.end))
             for task in self._tasks:

@@ -77,10 +77,10 @@ def add_sets(path: str | os.PathLike[str], header: Mapping[str, Any], sets: Mapp
     return merged
 
 
-def write_json(path: str | os.PathLike[str], value: Any, *, indent: int = 1, sort_keys: bool = False) -> None:
+def write_json(path: str | os.PathLike[str], value: Any, *, indent: int = 1) -> None:
     """Writes strict JSON: whole, or not at all."""
     path = Path(path)
-    text = json.dumps(value, indent=indent, sort_keys=sort_keys, allow_nan=False) + "\n"
+    text = json.dumps(value, indent=indent, allow_nan=False) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -6,6 +6,6 @@ Figures come from `results.json` only; what only a publisher knows comes from th
 
 from hf_mathrock.model_card.card import render_card, write_card
 from hf_mathrock.model_card.facts import CARD_KEYS, checked_facts
-from hf_mathrock.model_card.figures import figures, recordings
+from hf_mathrock.model_card.figures import calibration_note, figures, recordings
 
-__all__ = ["CARD_KEYS", "checked_facts", "figures", "recordings", "render_card", "write_card"]
+__all__ = ["CARD_KEYS", "checked_facts", "calibration_note", "figures", "recordings", "render_card", "write_card"]

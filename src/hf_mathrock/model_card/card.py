@@ -116,9 +116,8 @@ def _training_songs(report: Mapping[str, Any]) -> str:
     counts = [f"{split} {num:,} songs of {groups.get(split, 0):,} groups" for split, num in songs.items()]
     facts = [f"{report['source']}: {'; '.join(counts)}" if report.get("source") else "; ".join(counts)]
     grouped = " and ".join(report.get("group_by") or []) or "song"
-    facts.append(
-        "the split was given" if report.get("split") == "given" else f"the split keeps each {grouped} together"
-    )
+    split = str(report.get("split"))
+    facts.append(f"the split was {split}" if split.startswith("given") else f"the split keeps each {grouped} together")
     facts.append(_leaks(report.get("leaks")))
     if broken := _count(report.get("broken")):
         facts.append(_broken(broken))
@@ -245,6 +244,11 @@ def _thresholds(source: CardSource) -> str:
 
 
 def _calibration(source: CardSource) -> str:
+    late = measured_before(source)
+    return _fitted(source) + (f"\n\n{late}" if late else "")
+
+
+def _fitted(source: CardSource) -> str:
     calibration = source.calibration
     if calibration is None:
         if source.config.get("temperatures"):
@@ -268,13 +272,11 @@ def _calibration(source: CardSource) -> str:
             f"each is the lowest with a precision of {rule.partition(':')[2]} on those songs"
         )
         lines += ["", f"The thresholds above were chosen with them: {words}."]
-    if late := _measured_before(source):
-        lines += ["", late]
     return "\n".join(lines)
 
 
-def _measured_before(source: CardSource) -> str:
-    """Whether the figures are of the thresholds and temperatures that the model has now."""
+def measured_before(source: CardSource) -> str:
+    """A sentence, where figures are of other thresholds or temperatures than the model has now."""
     config, results = source.config, source.results or {}
     for entry in results.get("sets", {}).values():
         protocol = entry.get("protocol") or {}

@@ -84,13 +84,6 @@ def base_models(source: CardSource) -> list[str]:
     return [name for name in names if is_hub_name(name)]
 
 
-def set_dataset(source: CardSource, name: str) -> str | None:
-    """Hub name of the dataset behind a set, as far as it is known."""
-    if (benchmark := source.facts.get("benchmarks", {}).get(name)) is not None:
-        return benchmark["dataset"]
-    return None
-
-
 def eval_results(source: CardSource) -> list[EvalResult]:
     """Every song-level figure of `results.json`, for the `model-index`."""
     from huggingface_hub import EvalResult
@@ -101,7 +94,7 @@ def eval_results(source: CardSource) -> list[EvalResult]:
     found = []
     for name, entry in source.results["sets"].items():
         data, protocol = entry.get("data") or {}, entry.get("protocol") or {}
-        generated = "num" in protocol
+        generated, benchmark = "num" in protocol, source.facts.get("benchmarks", {}).get(name, {})
         for flat, task, metric in rows:
             value = entry["metrics"].get(flat)
             if value is None or metric == "prior":
@@ -111,7 +104,7 @@ def eval_results(source: CardSource) -> list[EvalResult]:
                     task_type="audio-classification",
                     task_name="Music tagging",
                     # A name that is no dataset's on the Hub, where the set is none there.
-                    dataset_type=set_dataset(source, name) or ("generated" if generated else "local"),
+                    dataset_type=benchmark.get("dataset") or ("generated" if generated else "local"),
                     dataset_name=entry.get("title") or set_name(name),
                     dataset_config=name,
                     dataset_split=data.get("split") or ("test" if generated else None),

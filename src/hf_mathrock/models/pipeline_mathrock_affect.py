@@ -374,7 +374,7 @@ class MathRockAffectPipeline(ChunkPipeline):
 
     @property
     def model_card(self) -> dict[str, Any]:
-        """Which weights produced a result: a name, and a fingerprint that changes with any weight."""
+        """Which weights speak: their `name`, and a `fingerprint` that changes with any of them."""
         # Weights change by counted operations; only what was counted anew is read anew.
         state = tuple(
             (tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hf_mathrock.model_card.card import write_card
+from hf_mathrock.model_card.card import measured_before, write_card
 from hf_mathrock.model_card.facts import checked_facts, is_hub_name
 from hf_mathrock.model_card.metadata import eval_result_files, licence_metadata
 from hf_mathrock.model_card.source import check_fingerprint, read_json, read_source
@@ -104,6 +104,8 @@ def assemble(
             out.rmdir()
         shutil.move(built, out)
     notes = [checkpoint.note] if checkpoint.note else []
+    if late := measured_before(source):
+        notes.append(f"the card says: {late} `hf-mathrock evaluate` measures it as it is")
     return Assembled(out, repo, fingerprint, files, notes + _notes(beside, facts))
 
 

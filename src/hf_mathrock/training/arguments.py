@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from transformers import TrainingArguments
 
-TUNINGS = ("full", "heads", "lora")
-AUGMENTATIONS = ("none", "light", "heavy")
+from hf_mathrock.data.augmentation import Strength
+from hf_mathrock.training.tuning import Tuning
+
+TUNINGS, AUGMENTATIONS = get_args(Tuning), get_args(Strength)
 
 
 @dataclass

@@ -242,7 +242,8 @@ class VerifiedCheckpoints(ReplayableBatches):
 
     def _check_room(self, run_dir: str | Path, what: str) -> None:
         needed, free = max(self._bytes_to_save(), self._last_size), free_bytes(run_dir)
-        if free is not None and free < needed + needed // 50 + (1 << 20):
+        needed += needed // 50 + (1 << 20)  # for what else is written, and whole blocks
+        if free is not None and free < needed:
             number = next(iter(DISK_REASONS))
             raise DiskFullError(number, self._refusal(run_dir, what, number, needed))
 

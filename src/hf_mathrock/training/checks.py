@@ -8,11 +8,62 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from hf_mathrock.models.objectives import UNKNOWN
+
+
+def check_dataset(tasks: Sequence[Mapping[str, Any]], dataset: Any, argument: str) -> None:
+    """Refuse what is no data set of one split, and one whose labels are numbers of other lists than the model's.
+
+    Args:
+        tasks: `MathRockConfig.tasks`.
+        dataset: As it was passed.
+        argument: The name it was passed by.
+
+    Raises:
+        ValueError: It is a path, all splits together, or rows that `load_labelled_audio` encoded for other tasks.
+    """
+    if isinstance(dataset, (str, PathLike)):
+        raise ValueError(f"`{argument}` is a path; pass a split of what load_labelled_audio(path, ...) gives.")
+    if isinstance(dataset, Mapping):
+        raise ValueError(
+            f"`{argument}` holds all splits ({', '.join(map(str, dataset))}); pass one, such as "
+            f"songs[{next(iter(dataset), 'train')!r}]."
+        )
+    given = getattr(dataset, "label_tasks", None)
+    if not given:
+        return
+    known = {task["name"]: task for task in given}
+    for task in tasks:
+        other = known.get(task["name"])
+        if other is not None and (other["type"], list(other["labels"])) == (task["type"], list(task["labels"])):
+            continue
+        raise ValueError(
+            f"The labels of `{argument}` are numbers for other tasks than the model's: {_difference(task, other)}. "
+            "Load them with load_labelled_audio(source, model.config.tasks), or give the model heads for them by "
+            "from_pretrained(..., tasks=songs.tasks, ignore_mismatched_sizes=True)."
+        )
+
+
+def _difference(task: Mapping[str, Any], other: Mapping[str, Any] | None, most: int = 5) -> str:
+    """In words, how the data's task of this name differs from the model's."""
+    name = task["name"]
+    if other is None:
+        return f"the data have no task {name!r}"
+    if other["type"] != task["type"]:
+        return f"{name!r} is {other['type']} in the data and {task['type']} in the model"
+
+    def only(one: Mapping[str, Any], two: Mapping[str, Any]) -> str:
+        labels = [label for label in one["labels"] if label not in two["labels"]]
+        return ", ".join(labels[:most]) + ", ..." * (len(labels) > most) if labels else "none"
+
+    if set(task["labels"]) == set(other["labels"]):
+        return f"the labels of {name!r} stand in another order"
+    return f"of {name!r}, labels of the data only: {only(other, task)}; of the model only: {only(task, other)}"
 
 
 @dataclass(frozen=True)
@@ -103,9 +154,10 @@ def _count(task: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> TaskCo
     wrong = ~np.isin(given, [*allowed, UNKNOWN])
     if wrong.any():
         place = tuple(np.argwhere(wrong)[0])
+        span = f"0 to {allowed[-1]}" if task["type"] == "single_label" else "0 and 1"
         raise ValueError(
             f"Row {place[0]} of the training set has {given[place].item()!r} as an encoded label of {task['name']!r}; "
-            f"allowed are {allowed[0]} to {allowed[-1]}, or {UNKNOWN} where it is unknown. Were the labels encoded for "
+            f"allowed are {span}, or {UNKNOWN} where it is unknown. Were the labels encoded for "
             "another model?"
         )
     if task["type"] == "single_label":

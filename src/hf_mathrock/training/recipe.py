@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import yaml
 
 from hf_mathrock.data.loading import load_labelled_audio
-from hf_mathrock.training.provenance import write_training_songs
+from hf_mathrock.training.yaml_values import read_yaml
 from hf_mathrock.zoo import EMBEDDED, embedded_checkpoint
 
 CACHE_DIR = Path.home() / ".cache" / "hf-mathrock" / "generated"
@@ -91,6 +92,21 @@ def _check_keys(given: Mapping[str, Any], known: list[str], where: str) -> None:
             raise ValueError(f"Unknown key {key!r} in {where}; {hint}")
 
 
+def _options(made: type) -> list[str]:
+    """Names of what a class is made with; a misspelt one would go unnoticed among its `kwargs`."""
+    return [name for name in inspect.signature(made).parameters if name != "kwargs"]
+
+
+def _check_numbers(given: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
+    """Refuses anything else where the default is a number."""
+    for key, value in given.items():
+        default = defaults.get(key)
+        if isinstance(default, (int, float)) and not isinstance(default, bool):
+            wanted, named = (int, "a whole number") if key == "seed" else ((int, float), "a number")
+            if not isinstance(value, wanted) or isinstance(value, bool):
+                raise ValueError(f"`{where}{key}` is {value!r}; {named} is wanted.")
+
+
 def _set(settings: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     for parent in parents:
@@ -115,10 +131,15 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
     from hf_mathrock.data.generated import GeneratedSplit
     from hf_mathrock.models.configuration_mathrock import MathRockConfig
+    from hf_mathrock.models.feature_extraction_mathrock import MathRockFeatureExtractor
     from hf_mathrock.training.arguments import MathRockTrainingArguments
 
     try:
-        settings = yaml.safe_load(Path(path).read_text())
+        settings = read_yaml(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"There is no recipe {str(path)!r}; check the spelling and the folder.") from error
+    except (IsADirectoryError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no recipe: expected a YAML file.") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
@@ -130,6 +151,10 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     _check_keys(settings, recipe_fields, "the recipe")
     if missing := [key for key in ("name", "data", "model") if key not in settings]:
         raise ValueError(f"The recipe {path} lacks {', '.join(missing)}.")
+    for section in ("data", "model", "extractor", "training", "card"):
+        settings[section] = {} if settings.get(section) is None else settings[section]
+        if not isinstance(settings[section], dict):
+            raise ValueError(f"`{section}` in {path} must map keys to values, got {settings[section]!r}.")
     _check_keys(settings["data"], [f.name for f in fields(Data)], "`data`")
     for split in ("train", "validation"):
         if settings["data"].get(split) is not None:
@@ -138,8 +163,18 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         key for key in MathRockConfig().to_dict() if key not in ("id2label", "label2id")
     ]
     _check_keys(settings["model"], model_keys, "`model`")
+    _check_keys(settings["extractor"], _options(MathRockFeatureExtractor), "`extractor`")
     argument_names = {f.name for f in fields(MathRockTrainingArguments)} | {f.name for f in fields(TrainingArguments)}
-    _check_keys(settings.get("training") or {}, sorted(argument_names - {"output_dir", "seed"}), "`training`")
+    _check_keys(settings["training"], sorted(argument_names - {"output_dir", "seed"}), "`training`")
+    _check_numbers(settings, {"seed": 0}, "")
+    _check_numbers(settings["model"], MathRockConfig().to_dict(), "model.")
+    training = settings["training"]
+    _check_numbers(training, {f.name: f.default for f in fields(MathRockTrainingArguments)}, "training.")
+    for key in training:
+        if key.endswith("_strategy") and training[key] is False:
+            training[key] = "no"  # a bare `no` is YAML's false
+    if training.get("num_train_epochs", 1) <= 0 and training.get("max_steps", -1) <= 0:
+        raise ValueError(f"`training.num_train_epochs` is {training['num_train_epochs']}: nothing would be trained.")
     return Recipe(**{**settings, "data": Data(**settings["data"])})
 
 
@@ -186,27 +221,34 @@ def run_recipe(
     _check_output_folder(out, settings, resume)
     if device is not None:
         recipe.training = {**recipe.training, "use_cpu": _wants_cpu(device)}
-    args = MathRockTrainingArguments(
-        output_dir=str(out / "trainer"),
-        seed=recipe.seed,
-        **{
-            "save_strategy": "epoch",
-            "save_total_limit": 2,
-            "eval_strategy": "epoch",
-            "logging_strategy": "epoch",
-            **recipe.training,
-        },
-    )
+    try:
+        args = MathRockTrainingArguments(
+            output_dir=str(out / "trainer"),
+            seed=recipe.seed,
+            **{
+                "save_strategy": "epoch",
+                "save_total_limit": 2,
+                "eval_strategy": "epoch",
+                "logging_strategy": "epoch",
+                **recipe.training,
+            },
+        )
+    except ValueError as error:
+        if "use_cpu" not in str(error):
+            raise
+        raise ValueError(f"{error} On the command line: --device cpu.") from error
     set_seed(recipe.seed)
     songs = _songs(recipe)
     model, extractor = _model_and_extractor(recipe, None if songs is None else songs.tasks)
     if songs is None:
-        train, validation = _generated(recipe, model, extractor, cache_dir, progress)
+        with args.main_process_first(desc="making windows"):
+            train, validation = _generated(recipe, model, extractor, cache_dir, progress)
     else:
         train, validation = songs["train"], songs["validation"]
     trainer = MathRockTrainer(
         model=model, args=args, train_dataset=train, eval_dataset=validation, processing_class=extractor
     )
+    trainer.data_report = None if songs is None else songs.report
     out.mkdir(parents=True, exist_ok=True)
     (out / "recipe.json").write_text(json.dumps(settings, indent=2) + "\n")
     trainer.train(resume_from_checkpoint=resume)
@@ -214,10 +256,10 @@ def run_recipe(
     metrics = {key: value for key, value in evaluated.items() if key.startswith((*model.config.task_names, "mean_"))}
     model.config.thresholds = _fitted_thresholds(trainer, validation)
     trainer.save_model(str(out))
+    if not trainer.is_world_process_zero():
+        return {**metrics, "output_dir": str(out)}
     extractor.save_pretrained(out)
     (out / "training_log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
-    if songs is not None:
-        write_training_songs(out, train, validation, songs.report)
     shutil.rmtree(out / "trainer", ignore_errors=True)  # the model is whole now; these were for going on
     return {**metrics, "output_dir": str(out)}
 
@@ -280,26 +322,34 @@ def _expected_tasks(recipe: Recipe) -> list[dict[str, Any]] | None:
         return None
     if "tasks" in recipe.model or "pretrained" not in recipe.model:
         return MathRockConfig(tasks=recipe.model.get("tasks")).tasks
-    return MathRockConfig.from_pretrained(_checkpoint(recipe.model["pretrained"])).tasks
+    source = _checkpoint(recipe.model["pretrained"])
+    try:
+        return MathRockConfig.from_pretrained(source).tasks
+    except OSError as error:
+        raise OSError(f"`model.pretrained` {str(source)!r} cannot be loaded: {error}") from error
 
 
 def _fitted_thresholds(trainer: Any, validation: Any) -> dict[str, list[float]]:
-    """One activity threshold per multi-label task, from the validation split (`predictions` is logits, task logits)."""
+    """One activity threshold per multi-label task, for scores of whole recordings of the validation split."""
     from hf_mathrock.metrics.classification import best_threshold
 
-    prediction = trainer.predict(validation)
-    thresholds = {}
-    for task in trainer.model.config.tasks:
-        if task["type"] == "multi_label":
-            name = task["name"]
-            logits = prediction.predictions[1][name].astype(np.float64)
-            probabilities = 1 / (1 + np.exp(-logits / trainer.model.config.task_temperature(name)))
-            thresholds[name] = [best_threshold(probabilities, prediction.label_ids[name])] * len(task["labels"])
-    return thresholds
+    scores, labels = trainer.recording_scores(trainer.predict(validation))
+    return {
+        task["name"]: [best_threshold(scores[task["name"]], labels[task["name"]])] * len(task["labels"])
+        for task in trainer.model.config.tasks
+        if task["type"] == "multi_label"
+    }
 
 
 def _checkpoint(name: str) -> Any:
-    return embedded_checkpoint(name) if name in EMBEDDED else name
+    if name in EMBEDDED:
+        return embedded_checkpoint(name)
+    if not Path(name).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
+        raise FileNotFoundError(
+            f"`model.pretrained` is {name!r}: there is no such folder here, and it is no name on the Hub (org/name); "
+            f"inside the package: {', '.join(EMBEDDED)}."
+        )
+    return name
 
 
 def _model_and_extractor(recipe: Recipe, tasks: list[dict[str, Any]] | None) -> tuple[Any, Any]:
@@ -327,9 +377,19 @@ def _model_and_extractor(recipe: Recipe, tasks: list[dict[str, Any]] | None) -> 
     if pretrained is None:
         return MathRockForAudioClassification(MathRockConfig(**settings)), MathRockFeatureExtractor(**recipe.extractor)
     source = _checkpoint(pretrained)
-    model = MathRockForAudioClassification.from_pretrained(
-        source, ignore_mismatched_sizes="tasks" in settings, **settings
-    )
+    try:
+        model = MathRockForAudioClassification.from_pretrained(
+            source, ignore_mismatched_sizes="tasks" in settings, **settings
+        )
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise ValueError(
+            f"The weights of {pretrained!r} have other sizes than `model` asks for ({', '.join(settings)}); leave this "
+            "out, or begin without `pretrained`."
+        ) from error
+    if "temperatures" not in settings:
+        model.config.temperatures = None  # they were fitted to the weights of before
     return model, MathRockFeatureExtractor.from_pretrained(source, **recipe.extractor)
 
 

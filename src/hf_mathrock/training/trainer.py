@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,31 +17,25 @@ from tqdm.auto import tqdm
 from transformers import EarlyStoppingCallback, Trainer
 
 from hf_mathrock.data.collator import MathRockCollator
-from hf_mathrock.data.embeddings import EmbeddedWindows, EmbeddingCache
+from hf_mathrock.data.embedded_windows import EmbeddedWindows
+from hf_mathrock.data.embeddings import BACKBONES, EmbeddingCache
 from hf_mathrock.data.grid import GridWindows, song_level
-from hf_mathrock.data.labels import balanced_class_weights, row_labels
+from hf_mathrock.data.labels import row_labels
 from hf_mathrock.metrics.classification import evaluate_tasks
-from hf_mathrock.models.objectives import loss_denominators, multi_task_focal_loss
 from hf_mathrock.models.scoring import task_scores
 from hf_mathrock.training.arguments import MathRockTrainingArguments
 from hf_mathrock.training.checkpoints import VerifiedCheckpoints
-from hf_mathrock.training.checks import check_task_weights, check_training_labels
-from hf_mathrock.training.distributed import num_processes, sum_over_processes, synchronised_batch_norm
-from hf_mathrock.training.divergence import non_finite_gradient, non_finite_loss
+from hf_mathrock.training.checks import check_dataset, check_task_weights
+from hf_mathrock.training.objective import MultiTaskObjective
 from hf_mathrock.training.provenance import write_training_songs
 from hf_mathrock.training.tuning import (
     is_adapted,
-    keep_frozen_in_evaluation,
     merged_model,
     prepare_for_tuning,
 )
-from hf_mathrock.training.uncertainty import UncertaintyWeights
-
-BACKBONES = ("wavlm", "clap_audio")
-TASK_WEIGHTS_FILE = "task_weights.json"
 
 
-class MathRockTrainer(VerifiedCheckpoints, Trainer):
+class MathRockTrainer(MultiTaskObjective, VerifiedCheckpoints, Trainer):
     """Train a MathRock model.
 
     Beside the stock arguments: without a `data_collator` rows of audio and label columns are collated by
@@ -52,14 +44,7 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
     single-label task and the mean average precision of every multi-label one, of whole recordings: their score is the
     mean of their windows', as in the pipeline. The loss of each task is logged beside the sum.
 
-    The loss of a step is the mean over all known labels of all of its batches, in all processes: accumulated batches
-    and several processes give the gradients of one process with one large batch. A loss or gradient that is no number
-    stops the training before the weights are changed.
-
-    Attributes:
-        label_counts: `TaskCounts` of each task in the training set; empty where its labels were not read beforehand.
-        class_weights: Per single-label task, `(num_labels,)`; empty for equal weights.
-        uncertainty: The task weights, where they are learned.
+    The loss and its weights are described at `MultiTaskObjective`, checkpoints and resuming at `VerifiedCheckpoints`.
     """
 
     args: MathRockTrainingArguments
@@ -67,6 +52,9 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
     data_collator: Any
     train_dataset: Any
     optimizer: Any
+    data_report: Mapping[str, Any] | None = (
+        None  # what `load_labelled_audio` said of the data, to be saved with a model
+    )
 
     def __init__(
         self,
@@ -84,7 +72,12 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
         if model is None:
             raise ValueError("Pass a `model`: its config names the tasks, so it cannot be made later by `model_init`.")
         args = args or MathRockTrainingArguments("trainer_output")
+        if not isinstance(args, MathRockTrainingArguments):
+            raise ValueError(f"`args` is a {type(args).__name__}; MathRockTrainer takes MathRockTrainingArguments.")
         tasks = model.config.tasks
+        check_dataset(tasks, train_dataset, "train_dataset")
+        for part in eval_dataset.values() if isinstance(eval_dataset, Mapping) else [eval_dataset]:
+            check_dataset(tasks, part, "eval_dataset")
         check_task_weights(tasks, args.task_weights)
         if args.fp16 and args.device.type == "cpu":
             raise ValueError("`fp16` needs a GPU, and this run is on the CPU: train with `bf16`, or with neither.")
@@ -126,20 +119,7 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
         # The loss is a mean over each batch, so the Trainer divides it by the accumulation steps itself.
         self.model_accepts_loss_kwargs = False
-        rows = self._encoded_labels(tasks, train_dataset)
-        self.label_counts = {} if rows is None else check_training_labels(tasks, rows)
-        self.class_weights: dict[str, torch.Tensor] = {}
-        if rows is not None and args.class_weights == "balanced":
-            weights = balanced_class_weights(tasks, rows)
-            self.class_weights = {name: torch.from_numpy(weight) for name, weight in weights.items()}
-        self.uncertainty = None
-        if args.task_weights == "learned":
-            self.uncertainty = UncertaintyWeights(model.config.task_names).to(args.device)
-        self._task_losses: dict[str, torch.Tensor] = {}  # sums since the last log
-        self._num_steps = 0  # likewise
-        self._waiting: list[dict[str, Any]] = []  # batches of a step that the end of a stream has cut short
-        self._num_batches = 1  # of the step under way
-        self._files: list[str] | None = None  # likewise
+        self._weigh(tasks, self._encoded_labels(tasks, train_dataset))
 
     def _encoded_labels(self, tasks: list, dataset: Any) -> Any:
         """Labels of all training rows; `None` where there are none, or reading them would mean reading the audio."""
@@ -153,12 +133,6 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
         elif not isinstance(dataset, (list, tuple)) and self.args.class_weights == "none":
             return None
         return [row_labels(tasks, dataset[index]) for index in range(len(dataset))]
-
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """The stock training; batch norm sees the batches of all processes."""
-        self._waiting = []
-        with synchronised_batch_norm(self.model):
-            return super().train(*args, **kwargs)
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -186,6 +160,7 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
         """All windows of a data set's recordings, where it has recordings and a length."""
         if not self._has_recordings(dataset):
             return dataset
+        check_dataset(self._eval_collator.tasks, dataset, "eval_dataset")
         for known, windows in self._grids:
             if known is dataset:
                 return windows
@@ -234,112 +209,6 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
         self._song_ids = getattr(dataloader.dataset, "song_ids", None)
         return super().evaluation_loop(dataloader, *args, **kwargs)
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        """The multi-task focal loss with this run's class and task weights.
-
-        `num_items_in_batch` is what `get_batch_samples` gives: what each task's loss is divided by. Learned task
-        weights count in training only, so that losses of evaluations can be compared.
-        """
-        inputs = dict(inputs)
-        labels = inputs.pop("labels")
-        files = inputs.pop("files", None)
-        if model.training:
-            keep_frozen_in_evaluation(model)
-        outputs = model(**inputs)
-        unwrapped = self.accelerator.unwrap_model(model)
-        config, learned = unwrapped.config, self.uncertainty is not None
-        denominators = num_items_in_batch
-        if denominators is None:
-            denominators = loss_denominators(labels, config.tasks, class_weights=self.class_weights)
-        loss, task_losses = multi_task_focal_loss(
-            outputs.task_logits,
-            labels,
-            config.tasks,
-            gamma=config.focal_gamma if self.args.focal_gamma is None else self.args.focal_gamma,
-            label_smoothing=config.label_smoothing if self.args.label_smoothing is None else self.args.label_smoothing,
-            class_weights=self.class_weights,
-            task_weights=None if learned else cast("dict[str, float] | None", self.args.task_weights),
-            denominators=denominators,
-        )
-        if model.training:
-            if self.uncertainty is not None:
-                loss = self.uncertainty(task_losses, denominators)
-            if not torch.isfinite(loss):
-                raise non_finite_loss(
-                    unwrapped,
-                    inputs,
-                    labels,
-                    outputs.task_logits,
-                    task_losses,
-                    step=self.state.global_step + 1,
-                    files=files,
-                    class_weights=self.class_weights,
-                )
-            for name, task_loss in task_losses.items():
-                self._task_losses[name] = self._task_losses.get(name, 0) + task_loss.detach() / self._num_batches
-        return (loss, outputs) if return_outputs else loss
-
-    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: Any) -> tuple[list, Any]:
-        """The batches of one optimiser step, and what the loss of each task is divided by in every one of them.
-
-        That is the denominator of the whole step, of all batches in all processes, over the number of these batches: by
-        that number the Trainer and `DistributedDataParallel` divide the loss again.
-
-        Of a data set without a length the end is not seen coming. Where batches are then too few for a step, in any
-        process, all of them wait for the next epoch: the stock loop would add their gradients to the next step's, and
-        processes that still had batches would wait for the others for ever.
-        """
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches - len(self._waiting), device)
-        batches = [*self._waiting, *batches]
-        too_few = torch.tensor(float(len(batches) < num_batches), device=device)
-        wait = bool(sum_over_processes(too_few))
-        batches, self._waiting = ([], batches) if wait else (batches, [])
-        tasks = self.model.config.tasks
-        totals = torch.zeros(len(tasks), device=device)
-        for batch in batches:
-            own = loss_denominators(batch["labels"], tasks, class_weights=self.class_weights)
-            totals += torch.stack([own[task["name"]].to(totals) for task in tasks])
-        self._num_batches = max(1, len(batches))
-        self._num_steps += bool(batches)
-        self._files = [file for batch in batches for file in batch.get("files", ())] or None
-        if self.uncertainty is not None:
-            self.uncertainty.zero_grad()
-        totals = sum_over_processes(totals) / (self._num_batches * num_processes())
-        return batches, dict(zip((task["name"] for task in tasks), totals, strict=True))
-
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """The stock step; gradients are complete, and finite, when the last batch of an optimiser step is through."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        if self.accelerator.sync_gradients:
-            if self.uncertainty is not None:
-                self.uncertainty.average_gradients()
-            # With a gradient scaler (fp16) overflows are part of the play: it passes over their steps.
-            if self.accelerator.scaler is None:
-                norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-                if not torch.isfinite(norm):
-                    raise non_finite_gradient(model, step=self.state.global_step + 1, files=self._files)
-        return loss
-
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the mean loss of each task since the last time, and learned task weights, to a training log."""
-        if "loss" in logs and self._task_losses:
-            means = sum_over_processes(torch.stack(list(self._task_losses.values()))) / (
-                num_processes() * max(1, self._num_steps)
-            )
-            for name, mean in zip(self._task_losses, means.tolist(), strict=True):
-                logs[f"loss_{name}"] = round(mean, 4)
-            for name, weight in ({} if self.uncertainty is None else self.uncertainty.weights()).items():
-                if name not in self.label_counts or self.label_counts[name].known:
-                    logs[f"weight_{name}"] = round(weight, 4)
-            self._task_losses, self._num_steps = {}, 0
-        super().log(logs, *args, **kwargs)
-
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The stock save, with `training_songs.json`; of a model with adapters the plain model they make of it.
 
@@ -354,23 +223,7 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
         finally:
             self.model = adapted
         if self.args.should_save:
-            write_training_songs(output_dir or str(self.args.output_dir), *self._recordings)
-
-    def _save_extra_state(self, folder: str | Path) -> None:
-        """Learned task weights belong into a checkpoint: they are no part of the model."""
-        if self.uncertainty is not None:
-            (Path(folder) / TASK_WEIGHTS_FILE).write_text(json.dumps(self.uncertainty.state(), indent=1) + "\n")
-
-    def _load_extra_state(self, folder: str | Path) -> None:
-        file = Path(folder) / TASK_WEIGHTS_FILE
-        if file.exists() != (self.uncertainty is not None):
-            were, are = ("learned", "fixed") if file.exists() else ("fixed", "learned")
-            raise ValueError(
-                f"The run of {folder} had {were} task weights, this one has {are} ones: resume it with the same "
-                "`task_weights`, or begin again from its model."
-            )
-        if self.uncertainty is not None:
-            self.uncertainty.restore(json.loads(file.read_text()))
+            write_training_songs(output_dir or str(self.args.output_dir), *self._recordings, self.data_report)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The arguments' optimiser over four groups: backbones and the rest, each with and without weight decay.
@@ -409,15 +262,24 @@ class MathRockTrainer(VerifiedCheckpoints, Trainer):
             {"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in groups.items()
         ]
 
-    def _task_metrics(self, prediction: Any) -> dict[str, float]:
-        """Metrics of every task, of recordings; `predictions` is (logits of the first task, logits of every task)."""
+    def recording_scores(self, prediction: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Scores and labels of whole recordings, from the windows of the evaluation or prediction just made.
+
+        Args:
+            prediction: What `predict` returns; its `predictions` are logits of the first task, and of every task.
+
+        Returns:
+            As `song_level`; of rows that are no windows of recordings, each row's own.
+        """
         config = self.model.config
         task_logits: Mapping[str, np.ndarray] = prediction.predictions[1]
         scores = {
             task["name"]: task_scores(task, task_logits[task["name"]], config.task_temperature(task["name"]))
             for task in config.tasks
         }
-        labels = prediction.label_ids
         if self._song_ids is not None and len(self._song_ids) == len(next(iter(scores.values()))):
-            scores, labels = song_level(self._song_ids, scores, labels)
-        return evaluate_tasks(config.tasks, scores, labels)
+            return song_level(self._song_ids, scores, prediction.label_ids)
+        return scores, prediction.label_ids
+
+    def _task_metrics(self, prediction: Any) -> dict[str, float]:
+        return evaluate_tasks(self.model.config.tasks, *self.recording_scores(prediction))

@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
+from hf_mathrock.data.embeddings import BACKBONES
+
 Tuning = Literal["full", "heads", "lora"]
-AdaptedLayers = Literal["attention", "linear"]
-BACKBONES = ("wavlm", "clap_audio")
 
 # The last parts of the names of the layers that take an adapter, in WavLM's encoder and in CLAP's Swin blocks. WavLM's
 # `gru_rel_pos_linear` is none of them: our attention folds its weights and would pass an adapter by.
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj", "query", "key", "value", "attention.output.dense")
-_MLP = ("intermediate_dense", "output_dense", "intermediate.dense", "output.dense")
 
 
 def prepare_for_tuning(model: Any, args: Any) -> Any:
@@ -36,10 +35,8 @@ def prepare_for_tuning(model: Any, args: Any) -> Any:
 
     Raises:
         ImportError: LoRA, and peft is not installed.
-        ValueError: There is no such tuning, or it contradicts another argument.
+        ValueError: The tuning contradicts another argument.
     """
-    if args.tuning not in get_args(Tuning):
-        raise ValueError(f"`tuning` is {args.tuning!r}; allowed: {', '.join(map(repr, get_args(Tuning)))}.")
     if args.tuning == "heads":
         if args.augment != "none":
             raise ValueError(
@@ -70,17 +67,15 @@ def add_adapters(
     alpha: float = 16,
     dropout: float = 0.0,
     *,
-    layers: AdaptedLayers = "attention",
     seed: int = 0,
 ) -> Any:
-    """A model whose backbones learn through low-rank adapters.
+    """A model whose backbones learn through low-rank adapters of queries, keys, values and outputs of their attention.
 
     Args:
         model: A `MathRockForAudioClassification`; it is changed in place.
         rank: Of the adapters.
         alpha: Their output counts `alpha / rank`.
         dropout: Before the adapters, in [0, 1).
-        layers: "attention": queries, keys, values and outputs of the attention; "linear": also the layers of the MLPs.
         seed: Of the adapters' first weights.
 
     Returns:
@@ -88,12 +83,10 @@ def add_adapters(
 
     Raises:
         ImportError: peft is not installed.
-        ValueError: `rank`, `dropout` or `layers` is out of range.
+        ValueError: `rank` or `dropout` is out of range.
 
     Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", https://arxiv.org/abs/2106.09685.
     """
-    if layers not in get_args(AdaptedLayers):
-        raise ValueError(f"`layers` is {layers!r}; allowed: {', '.join(map(repr, get_args(AdaptedLayers)))}.")
     if rank < 1 or not 0 <= dropout < 1:
         raise ValueError(f"`lora_rank` is {rank} (at least 1) and `lora_dropout` {dropout} (in [0, 1)).")
     try:
@@ -106,7 +99,7 @@ def add_adapters(
         r=rank,
         lora_alpha=cast("int", alpha),  # peft divides by the rank, and takes fractions too
         lora_dropout=dropout,
-        target_modules=list(_adapted_names(model, _ATTENTION if layers == "attention" else _ATTENTION + _MLP)),
+        target_modules=list(_adapted_names(model)),
         # Heads one by one: peft takes no dictionary of modules.
         modules_to_save=[
             "mathrock.wavlm_projection",
@@ -123,10 +116,10 @@ def add_adapters(
     return adapted
 
 
-def _adapted_names(model: Any, endings: tuple[str, ...]) -> Iterator[str]:
+def _adapted_names(model: Any) -> Iterator[str]:
     for backbone in BACKBONES:
         for name, module in getattr(model.mathrock, backbone).named_modules():
-            if isinstance(module, nn.Linear) and any(name.endswith(f".{ending}") for ending in endings):
+            if isinstance(module, nn.Linear) and any(name.endswith(f".{ending}") for ending in _ATTENTION):
                 yield f"mathrock.{backbone}.{name}"
 
 
