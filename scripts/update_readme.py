@@ -52,7 +52,7 @@ def result() -> str:
 def speed() -> str:
     """One line from the benchmark's results."""
     results = json.loads((ROOT / "benchmarks" / "results.json").read_text())
-    tiny, full = results["tiny"], results["full"]
+    tiny, full, heads = results["tiny"], results["full"], results["heads"]
     default = tiny["batch_sizes"][str(tiny["default_batch_size"])]
     longest = list(results["memory"]["files"].values())[-1]
     heard = tiny["audio_seconds"] / default["median"]
@@ -62,6 +62,8 @@ def speed() -> str:
         f"hours needs {longest['peak_bytes'] / 1e6:.0f} MB. With full-size backbones a song is tagged "
         f"{float32:.2f} times as fast as by the reference's wiring in float32, with the same scores, and "
         f"{bfloat16:.2f} times in bfloat16. "
+        f"Heads are tuned on {heads['num_clips']} clips in {heads['epoch']['median']:.1f} seconds an epoch, once the "
+        f"backbones have heard them in {heads['embedding']:.0f}. "
         f"`import hf_mathrock` takes {1e3 * results['startup']['import']['median']:.0f} ms."
     )
 

@@ -73,7 +73,7 @@ def test_the_training_split_is_not_touched_where_there_is_another(listener, rows
 
 
 def test_nothing_to_calibrate_is_an_error_that_says_why(listener, rows, labelled):
-    with pytest.raises(ValueError, match="Nothing can be calibrated. mood: left as it was .*10 songs"):
+    with pytest.raises(ValueError, match="Nothing can be calibrated .* mood: left as it was .*10 songs.*40 at least"):
         calibrate_labelled(listener(), labelled({"test": rows(20)}))
 
 
@@ -161,3 +161,23 @@ def test_a_config_takes_positive_temperatures_alone(temperature):
 def test_a_config_takes_one_threshold_a_label_from_0_to_1(thresholds):
     with pytest.raises(ValueError, match=r"thresholds\['emotion'\]"):
         MathRockConfig(thresholds={"emotion": thresholds})
+
+
+def test_a_copy_that_cannot_be_finished_leaves_nothing(tmp_path, monkeypatch):
+    from hf_mathrock.evaluation import calibrating
+
+    source = tmp_path / "model"
+    source.mkdir()
+    (source / "config.json").write_text("{}")
+    (source / "model.safetensors").write_bytes(b"weights")
+    copy = calibrating.shutil.copyfile
+
+    def full(origin, target):
+        if target.name == "model.safetensors":
+            raise OSError(28, "No space left on device")
+        return copy(origin, target)
+
+    monkeypatch.setattr(calibrating.shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_calibrated(None, None, str(source), tmp_path / "copy")
+    assert not (tmp_path / "copy").exists() and (source / "model.safetensors").read_bytes() == b"weights"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hf_mathrock.data.content import songs_digest
-from hf_mathrock.evaluation.calibration import Calibration, calibrate
+from hf_mathrock.evaluation.calibration import MIN_SONGS, Calibration, calibrate
 from hf_mathrock.evaluation.division import halves, kept_apart
 from hf_mathrock.evaluation.labelled import (
     Provenance,
@@ -125,7 +125,10 @@ def calibrate_labelled(
     config = pipe.model.config
     calibration = calibrate(fit, report, temperatures=config.temperatures, thresholds=config.thresholds, rule=rule)
     if not calibration.tasks:
-        raise ValueError(f"Nothing can be calibrated. {'; '.join(calibration.remarks)}.")
+        raise ValueError(
+            f"Nothing can be calibrated ({how}). {'; '.join(calibration.remarks)}. Give it more labelled songs, of which "
+            f"the model has learned nothing: {2 * MIN_SONGS} at least, half of them to fit on and half to report on."
+        )
     kept, kept_songs = _kept(earlier, calibration, config.task_names, pipe.model_card["fingerprint"])
     songs = sorted(set(fit.content_ids) | kept_songs)
     described = describe_data(fit, report_of_data, [split for pool in pools[:1] for split in pool])
@@ -194,9 +197,12 @@ def write_calibrated(
     if not (source / "config.json").is_file() and out is None:
         raise ValueError(f"{model!r} is no folder that could be changed; give one for a calibrated copy (--out DIR).")
     in_place = out is None or (out.exists() and source.exists() and out.resolve() == source.resolve())
-    if not in_place:
-        check_empty(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+    if in_place:
+        _write_into(folder, run, pipe)
+        return folder
+    check_empty(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
         if (source / "config.json").is_file():
             for file in sorted(source.iterdir()):
                 if file.is_file() and file.name not in _OUTDATED:
@@ -206,13 +212,20 @@ def write_calibrated(
             for name, content in (beside or {}).items():
                 if content is not None:
                     write_json(folder / name, content)
+        _write_into(folder, run, pipe)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # half a copy would pass for a model
+        raise
+    return folder
+
+
+def _write_into(folder: Path, run: CalibrationRun, pipe: Any) -> None:
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     settings |= {"temperatures": run.calibration.temperatures, "thresholds": run.calibration.thresholds}
     type(pipe.model.config).from_dict(settings)  # refuses what the model could not load
     # In this order: a run that is stopped between the two leaves songs unmeasured, and none measured that were fitted.
     write_json(folder / CALIBRATION, run.record)
     write_json(folder / "config.json", settings, indent=2)
-    return folder
 
 
 def check_empty(folder: Path) -> None:
