@@ -126,7 +126,7 @@ def calibrate_labelled(
     calibration = calibrate(fit, report, temperatures=config.temperatures, thresholds=config.thresholds, rule=rule)
     if not calibration.tasks:
         raise ValueError(
-            f"Nothing can be calibrated ({how}). {'; '.join(calibration.remarks)}. Give it more labelled songs, of which "
+            f"Nothing can be calibrated ({how}). {'; '.join(calibration.remarks)}. More songs are needed, of which "
             f"the model has learned nothing: {2 * MIN_SONGS} at least, half of them to fit on and half to report on."
         )
     kept, kept_songs = _kept(earlier, calibration, config.task_names, pipe.model_card["fingerprint"])
