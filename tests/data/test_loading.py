@@ -30,6 +30,7 @@ from datasets import (
 from hf_mathrock import load_labelled_audio
 from hf_mathrock.data.corpora import CorpusRows
 from hf_mathrock.data.labelled_audio import LabelledAudio
+from hf_mathrock.data.labels import noted_label_tasks
 from hf_mathrock.data.loading import LeakWarning, content_ids
 
 VIBE = {"name": "vibe", "type": "single_label", "labels": ["aggressive", "atmospheric", "melancholic"]}
@@ -781,4 +782,20 @@ def test_a_split_that_is_not_there_is_named_with_those_that_are():
     with pytest.raises(KeyError, match="no split 'validation' in these data; there is train, test"):
         songs["validation"]  # as typed by somebody whose data have none
     assert "validation" not in songs and songs.get("validation") is None
-    assert songs["train"].label_tasks == [{"name": "x"}]
+
+
+def test_rows_made_of_a_split_still_know_what_their_labels_mean(tmp_path):
+    songs = LabelledAudio({"train": Dataset.from_dict({"a": [1, 2, 3, 4]})}, [{"name": "x"}])
+    rows = songs["train"]
+    rows.save_to_disk(tmp_path / "saved")
+    for made in (
+        rows,
+        rows.select([0, 2]),
+        rows.map(lambda row: {"b": row["a"]}),
+        rows.shuffle(seed=0),
+        rows.filter(lambda row: row["a"] > 1),
+        rows.train_test_split(0.5)["test"],
+        load_from_disk(tmp_path / "saved"),
+    ):
+        assert noted_label_tasks(made) == [{"name": "x"}]
+    assert noted_label_tasks(Dataset.from_dict({"a": [1]})) is None and noted_label_tasks([]) is None

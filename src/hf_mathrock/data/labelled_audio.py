@@ -8,6 +8,8 @@ from typing import Any
 
 from datasets import DatasetDict, IterableDatasetDict
 
+from hf_mathrock.data.labels import note_label_tasks
+
 
 class _Described(dict):
     """Splits with the tasks that their labels are of, and a report on where they come from."""
@@ -22,7 +24,7 @@ class _Described(dict):
         self.tasks = tasks or []
         self.report = report or {}
         for rows in self.values():
-            rows.label_tasks = self.tasks  # what the numbers in `labels` mean; a data set made of this one forgets it
+            note_label_tasks(rows, self.tasks)
 
     def __missing__(self, split: Any) -> Any:
         raise KeyError(f"there is no split {split!r} in these data; there is {', '.join(self)}")

@@ -265,3 +265,19 @@ def balanced_class_weights(
             weight[seen] = known.size / (seen.sum() * counts[seen])
             weights[task["name"]] = weight
     return weights
+
+
+# In the description of a data set, which selecting, mapping, shuffling and saving keep.
+_ENCODED_FOR = "`labels` are numbers for these tasks of hf-mathrock: "
+
+
+def note_label_tasks(dataset: Any, tasks: Sequence[Mapping[str, Any]]) -> None:
+    """Write into a data set of `datasets` which tasks the numbers of its `labels` are for."""
+    if tasks and getattr(dataset, "info", None) is not None:
+        dataset.info.description = _ENCODED_FOR + json.dumps(list(tasks))
+
+
+def noted_label_tasks(dataset: Any) -> list[dict[str, Any]] | None:
+    """The tasks that `note_label_tasks` wrote; `None` where it did not."""
+    description = getattr(getattr(dataset, "info", None), "description", None) or ""
+    return json.loads(description.removeprefix(_ENCODED_FOR)) if description.startswith(_ENCODED_FOR) else None

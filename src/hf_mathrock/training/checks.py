@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_mathrock.data.labels import noted_label_tasks
 from hf_mathrock.models.objectives import UNKNOWN
 
 
@@ -34,7 +35,7 @@ def check_dataset(tasks: Sequence[Mapping[str, Any]], dataset: Any, argument: st
             f"`{argument}` holds all splits ({', '.join(map(str, dataset))}); pass one, such as "
             f"songs[{next(iter(dataset), 'train')!r}]."
         )
-    given = getattr(dataset, "label_tasks", None)
+    given = noted_label_tasks(dataset)
     if not given:
         return
     known = {task["name"]: task for task in given}
