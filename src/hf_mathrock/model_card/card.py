@@ -168,14 +168,15 @@ def _set_described(source: CardSource, name: str) -> str:
         player = "hf-mathrock" if protocol["renderer"] == "own" else with_what
         facts.append(f"generated from seed {protocol['seed']:,} on and played by {player}")
     else:
-        facts += _songs_described(data)
+        facts += _songs_described(data, title)
     return f"- **{set_name(name)}**: {'; '.join(facts + _warnings(source, data)) or 'not described'}."
 
 
-def _songs_described(data: Mapping[str, Any]) -> list[str]:
+def _songs_described(data: Mapping[str, Any], title: str | None) -> list[str]:
     facts = []
-    if data.get("source"):
-        facts.append(f"from {data['source']}" + (f", split {data['split']}" if data.get("split") else ""))
+    origin = str(data.get("source") or "") + (f", split {data['split']}" if data.get("split") else "")
+    if data.get("source") and title != origin:
+        facts.append(f"from {origin}")
     if isinstance(known := data.get("known"), Mapping):
         facts.append("labels known: " + ", ".join(f"{task} {count:,}" for task, count in known.items()))
     if (broken := data.get("num_broken", _count(data.get("broken")))) > 0:
