@@ -175,7 +175,7 @@ def test_an_unfinished_run_is_never_lost(recipe, corpus, tmp_path, monkeypatch):
     from hf_mathrock.training.trainer import MathRockTrainer
 
     with monkeypatch.context() as patch:
-        step = MathRockTrainer.training_step
+        step, save = MathRockTrainer.training_step, MathRockTrainer.save_model
 
         def interrupted(self, *args, **kwargs):
             if self.state.epoch is not None and self.state.epoch >= 2:
@@ -189,6 +189,17 @@ def test_an_unfinished_run_is_never_lost(recipe, corpus, tmp_path, monkeypatch):
         run_recipe(path, tmp_path / "stopped")
     with pytest.raises(ValueError, match="differs in training"):
         run_recipe(path, tmp_path / "stopped", {"training.num_train_epochs": 4}, resume=True)
+    with monkeypatch.context() as patch:
+
+        def cut_off(self, folder=None, _internal_call=False):
+            if _internal_call:  # a checkpoint
+                return save(self, folder, _internal_call)
+            (Path(folder) / "model.safetensors").write_bytes(b"half a mo")
+            raise KeyboardInterrupt
+
+        patch.setattr(MathRockTrainer, "save_model", cut_off)
+        with pytest.raises(KeyboardInterrupt):  # trained to the end, and killed while the model is written
+            run_recipe(path, tmp_path / "stopped", resume=True)
     run_recipe(path, tmp_path / "stopped", resume=True)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped")]
     assert weights[0] == weights[1]

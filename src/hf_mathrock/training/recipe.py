@@ -260,15 +260,18 @@ def run_recipe(
         return {**metrics, "output_dir": str(out)}
     extractor.save_pretrained(out)
     (out / "training_log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
-    shutil.rmtree(out / "trainer", ignore_errors=True)  # the model is whole now; these were for going on
+    # The model is whole now; these were for going on. Out of the way at once, lest a run killed here looks unfinished.
+    if (out / "trainer").exists():
+        shutil.rmtree((out / "trainer").rename(out / "trainer.done"), ignore_errors=True)
     return {**metrics, "output_dir": str(out)}
 
 
 def _check_output_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
     """Nothing that is there is overwritten, and a run goes on only as it began."""
-    if (out / "model.safetensors").exists():
-        raise ValueError(f"{out} holds a trained model already; choose another folder (--out), or remove that one.")
+    # With checkpoints left, a model beside them may have been cut off while it was written.
     unfinished = any((out / "trainer").glob("checkpoint-*"))
+    if (out / "model.safetensors").exists() and not unfinished:
+        raise ValueError(f"{out} holds a trained model already; choose another folder (--out), or remove that one.")
     if unfinished and not resume:
         raise ValueError(
             f"{out} holds an unfinished run; go on with it by --resume, choose another folder (--out), or remove it."
