@@ -177,7 +177,7 @@ def test_silent_windows_do_not_count(pipe):
 
 
 def test_hours_of_silence_do_not_pile_up(pipe, monkeypatch):
-    from hf_mathrock.models import pipeline_mathrock_affect as module
+    from hf_mathrock.models import pipeline_recordings as module
 
     monkeypatch.setattr(module, "_MAX_SILENT_WAITING", 3)
     kept = []

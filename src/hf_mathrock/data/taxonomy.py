@@ -166,7 +166,7 @@ class LabelColumns:
         return MathRockConfig(tasks=tasks).tasks
 
     def _may_hold_labels(self, column: str) -> bool:
-        from hf_mathrock.models.configuration_mathrock import RESERVED_TASK_NAMES
+        from hf_mathrock.models.configuration_tasks import RESERVED_TASK_NAMES
 
         name = _task_name(column)
         if same_column(column) in _OTHER_COLUMNS or same_column(column).endswith(("path", "url")):

@@ -84,6 +84,7 @@ class AudioSource:
         hop_seconds: float,
         sampling_rates: Sequence[int] = (16_000, 48_000),
         *,
+        context_seconds: float = 0.0,
         block_frames: int = BLOCK_FRAMES,
     ) -> Iterator[AudioWindow]:
         """Read from the beginning and give the windows of the fixed grid as they come.
@@ -92,6 +93,7 @@ class AudioSource:
             window_seconds: length of a window, above 0.
             hop_seconds: distance between the starts of neighbours, above 0 and at most `window_seconds`.
             sampling_rates: Hz; each window carries the same span at each of them.
+            context_seconds: how much of what comes before a window goes along with it, in `AudioWindow.before`.
             block_frames: frames to ask the decoder for at a time; changes speed and memory, never a sample.
 
         Yields:
@@ -114,14 +116,24 @@ class AudioSource:
             )
         if hop_seconds * min((self.info.sampling_rate, *sampling_rates)) < 1:
             raise ValueError(f"hop_seconds is {hop_seconds}, less than one sample; it is in seconds")
-        return self._windows(float(window_seconds), float(hop_seconds), sampling_rates, block_frames)
+        return self._windows(
+            float(window_seconds), float(hop_seconds), sampling_rates, block_frames, float(context_seconds)
+        )
 
     def _windows(
-        self, window_seconds: float, hop_seconds: float, sampling_rates: Sequence[int], block_frames: int
+        self,
+        window_seconds: float,
+        hop_seconds: float,
+        sampling_rates: Sequence[int],
+        block_frames: int,
+        context_seconds: float,
     ) -> Iterator[AudioWindow]:
         self._stream = MonoStream(self._reader)
         self._flags, self._num_windows, self._num_silent, self._finished = set(), 0, 0, False
-        for window in cut_windows(self._stream, self.info, window_seconds, hop_seconds, sampling_rates, block_frames):
+        windows = cut_windows(
+            self._stream, self.info, window_seconds, hop_seconds, sampling_rates, block_frames, context_seconds
+        )
+        for window in windows:
             self._flags.update(window.quality)
             self._num_windows += 1
             self._num_silent += "silent" in window.quality

@@ -51,6 +51,8 @@ class AudioWindow:
         audio: sampling rate in Hz → mono float32 `(num_samples,)`, every rate over the same span. Full windows have
             `round(window_seconds * rate)` samples; the last one may be shorter and is not padded.
         quality: flags out of `QUALITY_FLAGS`, in that order.
+        before: sampling rate in Hz → the samples that come just before the window, where context was asked for: fewer
+            at the beginning of the audio, none in the first window.
     """
 
     index: int
@@ -58,6 +60,7 @@ class AudioWindow:
     end: float
     audio: dict[int, np.ndarray]
     quality: list[str] = field(default_factory=list)
+    before: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 class MonoStream:
@@ -248,6 +251,7 @@ def cut_windows(
     hop_seconds: float,
     sampling_rates: Sequence[int],
     block_frames: int,
+    context_seconds: float = 0.0,
 ) -> Iterator[AudioWindow]:
     """Windows of the grid, each as soon as its last sample is there.
 
@@ -269,20 +273,26 @@ def cut_windows(
     def end_of(index: int, sampling_rate: int) -> int:
         return start_of(index, sampling_rate) + round(window_seconds * sampling_rate)
 
+    def first_of(index: int, sampling_rate: int) -> int:
+        """The first sample that a window needs, its context included."""
+        return max(0, start_of(index, sampling_rate) - round(context_seconds * sampling_rate))
+
     def cut(num_frames: int | None = None) -> AudioWindow:
         """The window at `index`: full, or up to the end of the audio after `num_frames` source frames."""
         start = round(index * hop_seconds, 6)
         end = round(start + window_seconds if num_frames is None else num_frames / rate, 6)
-        audio = {}
+        audio, before = {}, {}
         for wanted, track in tracks.items():
             first = start_of(index, wanted)
             last = end_of(index, wanted) if num_frames is None else max(first + 1, round(end * wanted))
             audio[wanted] = track.cut(first, last)
+            if context_seconds:
+                before[wanted] = track.cut(first_of(index, wanted), first)
         first, last = start_of(index, rate), end_of(index, rate) if num_frames is None else num_frames
-        window = AudioWindow(index, start, end, audio)
+        window = AudioWindow(index, start, end, audio, before=before)
         _judge(window, source.cut(first, last), rate, _faults_between(stream, first, last))
         for track in all_tracks:
-            track.forget(start_of(index + 1, track.sampling_rate))
+            track.forget(first_of(index + 1, track.sampling_rate))
         stream.forget(start_of(index + 1, rate))
         return window
 
@@ -355,6 +365,7 @@ def _judge(window: AudioWindow, measured: np.ndarray, rate: int, faults: set[str
         offset = np.float32(0)
     if gain != 1 or offset != 0:
         window.audio = {rate: samples * gain - offset for rate, samples in window.audio.items()}
+        window.before = {rate: samples * gain - offset for rate, samples in window.before.items()}
     if np.dot(measured, measured) < len(measured) * SILENCE_RMS**2:
         flags.add("silent")
     window.quality = in_order(flags)

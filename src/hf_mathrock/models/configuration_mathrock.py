@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import fields
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Any
 
-from transformers import PreTrainedConfig
 from transformers.models.clap.configuration_clap import ClapAudioConfig
 from transformers.models.wavlm.configuration_wavlm import WavLMConfig
+
+from .configuration_tasks import TaskConfig
 
 # fmt: off
 EMOTIONS = [
@@ -29,12 +29,6 @@ DEFAULT_TASKS: list[dict[str, Any]] = [
     {"name": "tempo", "type": "single_label", "labels": TEMPI, "head_hidden": None, "head_dropout": 0.0},
 ]
 
-# Keys of the pipeline's result beside the tasks: a task of that name would overwrite them.
-RESERVED_TASK_NAMES = (
-    {"file", "duration", "sampling_rate", "quality", "segments", "embedding", "model", "settings", "error", "timeline"}
-    | {"start", "end"}
-)  # fmt: skip
-
 # Where the travelling code stands: written into every config, so that any save can be loaded by any Auto class.
 AUTO_MAP = {
     "AutoConfig": "configuration_mathrock.MathRockConfig",
@@ -42,6 +36,8 @@ AUTO_MAP = {
     "AutoModel": "modeling_mathrock.MathRockModel",
     "AutoModelForAudioClassification": "modeling_mathrock.MathRockForAudioClassification",
 }
+# One only: of two, transformers could not tell which a `pipeline(model=...)` without a task means. With the package
+# installed "music-tagging" takes these checkpoints too.
 CUSTOM_PIPELINES = {
     "mathrock-affect": {
         "impl": "pipeline_mathrock_affect.MathRockAffectPipeline",
@@ -51,52 +47,7 @@ CUSTOM_PIPELINES = {
 }
 
 
-# What always follows from the first task, whatever a caller or a file says.
-_DERIVED = ("id2label", "label2id", "num_labels", "problem_type")
-
-
-class _InstalledPipelines(dict):
-    """A checkpoint's custom pipelines where the installed package has registered them.
-
-    `transformers.pipeline` learns the task's name from here when none is given; finding the task not contained, it
-    takes the class from its registry instead of asking for trust in remote code.
-    """
-
-    def __contains__(self, task: object) -> bool:
-        return False
-
-
-def _checked_task(task: dict[str, Any]) -> dict[str, Any]:
-    """A complete, valid copy of one task entry."""
-    known = {"name", "type", "labels", "head_hidden", "head_dropout"}
-    if unknown := set(task) - known:
-        raise ValueError(
-            f"Unknown key {sorted(unknown)} in the task {task.get('name')!r}; known keys: {sorted(known)}."
-        )
-    if missing := {"name", "type", "labels"} - set(task):
-        raise ValueError(f"The task {task.get('name')!r} lacks {sorted(missing)}.")
-    name, labels = task["name"], list(task["labels"])
-    if not isinstance(name, str) or not name.isidentifier() or name in RESERVED_TASK_NAMES:
-        raise ValueError(
-            f"{name!r} cannot name a task: use letters, digits and underscores, and none of "
-            f"{sorted(RESERVED_TASK_NAMES)}, which the pipeline's result uses itself."
-        )
-    if task["type"] not in ("multi_label", "single_label"):
-        raise ValueError(f"The task {name!r} has type {task['type']!r}; allowed: 'multi_label', 'single_label'.")
-    if len(labels) < (1 if task["type"] == "multi_label" else 2):
-        raise ValueError(f"The task {name!r} has too few labels: {labels}.")
-    if doubled := sorted({label for label in labels if labels.count(label) > 1}):
-        raise ValueError(f"The task {name!r} names these labels more than once: {doubled}.")
-    return {
-        "name": name,
-        "type": task["type"],
-        "labels": labels,
-        "head_hidden": task.get("head_hidden"),
-        "head_dropout": float(task.get("head_dropout", 0.0)),
-    }
-
-
-class MathRockConfig(PreTrainedConfig):
+class MathRockConfig(TaskConfig):
     """What a MathRock model is made of.
 
     Args:
@@ -122,9 +73,8 @@ class MathRockConfig(PreTrainedConfig):
     """
 
     model_type = "mathrock"
-    _auto_class = "AutoConfig"
-    # Set where the package is installed and registered with transformers; false in code loaded from the Hub.
-    pipelines_installed: ClassVar[bool] = False
+    code_files = AUTO_MAP
+    pipeline_files = CUSTOM_PIPELINES
     sub_configs_defaults = {"wavlm_config": WavLMConfig, "clap_audio_config": ClapAudioConfig}
     # Kept out of `Trainer` predictions: large, and not scores.
     keys_to_ignore_at_inference = [
@@ -138,94 +88,13 @@ class MathRockConfig(PreTrainedConfig):
 
     wavlm_config: Any = None
     clap_audio_config: Any = None
-    tasks: Any = None
     projection_size: int = 512
     hidden_size: int = 512
     fusion_dropout: float = 0.3
     focal_gamma: float = 2.0
     label_smoothing: float = 0.1
-    thresholds: dict | None = None
-    temperatures: dict | None = None
     backbones: dict | None = None
 
-    def __post_init__(self, **kwargs: Any) -> None:
-        tasks = [_checked_task(task) for task in (self.tasks if self.tasks is not None else DEFAULT_TASKS)]
-        names = [task["name"] for task in tasks]
-        if not tasks or len(set(names)) < len(names):
-            raise ValueError(f"`tasks` needs at least one entry and different names, got {names}.")
-        self.tasks = tasks
-        first = tasks[0]
-        for derived in _DERIVED:
-            kwargs.pop(derived, None)
-        self.id2label = dict(enumerate(first["labels"]))
-        self.label2id = {label: index for index, label in enumerate(first["labels"])}
-        self.problem_type = f"{first['type']}_classification"
-        kwargs.setdefault("auto_map", dict(AUTO_MAP))
-        pipelines = kwargs.get("custom_pipelines") or copy.deepcopy(CUSTOM_PIPELINES)
-        kwargs["custom_pipelines"] = _InstalledPipelines(pipelines) if self.pipelines_installed else pipelines
-        super().__post_init__(**kwargs)
-        self._check_thresholds()
-        self._check_temperatures()
-
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As the base class, but changed fields are checked like those of a new config.
-
-        The base class sets them one by one after the checks: with other `tasks`, labels and thresholds of the old ones
-        would stay. Thresholds and temperatures of tasks that are not the same any more are dropped here.
-        """
-        own = {field.name for field in fields(cls)} - {field.name for field in fields(PreTrainedConfig)}
-        changed = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
-        merged = {**config_dict, **changed}
-        if "tasks" in changed:
-            before = {task["name"]: task["labels"] for task in config_dict.get("tasks") or DEFAULT_TASKS}
-            same = {task["name"] for task in changed["tasks"] if before.get(task["name"]) == list(task["labels"])}
-            for name in ("thresholds", "temperatures"):
-                if name not in changed:
-                    merged[name] = {key: value for key, value in (merged.get(name) or {}).items() if key in same}
-        for derived in _DERIVED:
-            kwargs.pop(derived, None)
-        return super().from_dict(merged, **kwargs)
-
-    def _check_thresholds(self) -> None:
-        for name, values in (self.thresholds or {}).items():
-            task = self.task(name)
-            if task["type"] != "multi_label":
-                raise ValueError(f"`thresholds` names {name!r}, which has one label per clip: the highest score wins.")
-            if len(values) != len(task["labels"]) or not all(0 <= value <= 1 for value in values):
-                raise ValueError(f"`thresholds[{name!r}]` needs {len(task['labels'])} numbers in [0, 1], got {values}.")
-
-    def _check_temperatures(self) -> None:
-        for name, value in (self.temperatures or {}).items():
-            self.task(name)
-            if not 0 < value < float("inf"):
-                raise ValueError(f"`temperatures[{name!r}]` must be positive and finite, got {value}.")
-
-    @property
-    def task_names(self) -> list[str]:
-        """Names of the tasks, in order."""
-        return [task["name"] for task in self.tasks]
-
-    def task(self, name: str) -> dict[str, Any]:
-        """The entry of one task.
-
-        Raises:
-            ValueError: There is no such task.
-        """
-        for task in self.tasks:
-            if task["name"] == name:
-                return task
-        raise ValueError(f"This model has no task {name!r}; its tasks are {self.task_names}.")
-
-    def task_thresholds(self, name: str) -> list[float]:
-        """Activity threshold of every label of a multi-label task."""
-        return list((self.thresholds or {}).get(name) or [0.5] * len(self.task(name)["labels"]))
-
-    def task_temperature(self, name: str) -> float:
-        """Temperature of one task."""
-        return float((self.temperatures or {}).get(name, 1.0))
-
-    def to_dict(self) -> dict[str, Any]:
-        output = super().to_dict()
-        output["tasks"] = copy.deepcopy(self.tasks)
-        return output
+    def default_tasks(cls, words: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return DEFAULT_TASKS

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import BatchFeature, SequenceFeatureExtractor
+from transformers import BatchFeature
 
-from .audio_input import AudioWindow, open_audio
+from .audio_input import AudioWindow
+from .feature_extraction_windows import WindowedFeatureExtractor
 from .spectral import log_mel_spectrogram
 
 
-class MathRockFeatureExtractor(SequenceFeatureExtractor):
+class MathRockFeatureExtractor(WindowedFeatureExtractor):
     """Cut audio into windows on a fixed grid and compute both backbones' inputs, without any randomness.
 
     Args:
@@ -34,7 +35,6 @@ class MathRockFeatureExtractor(SequenceFeatureExtractor):
     on clips of at most one window; longer clips are cut, never cropped at random.
     """
 
-    _auto_class = "AutoFeatureExtractor"
     model_input_names = ["input_values", "attention_mask", "input_features", "windows_per_clip"]
 
     # WavLM's first frame needs this many samples at 16 kHz; shorter clips count as that long, zeros included.
@@ -69,64 +69,6 @@ class MathRockFeatureExtractor(SequenceFeatureExtractor):
     def sampling_rates(self) -> tuple[int, int]:
         """The two rates a window must come in: WavLM's and CLAP's."""
         return self.wavlm_sampling_rate, self.sampling_rate
-
-    def __call__(
-        self,
-        audio: Any,
-        sampling_rate: int | None = None,
-        return_tensors: str | None = "pt",
-        window_seconds: float | None = None,
-        hop_seconds: float | None = None,
-        **kwargs: Any,
-    ) -> BatchFeature:
-        """Inputs of the model for one clip or a list of clips.
-
-        Args:
-            audio: Whatever `open_audio` reads (a path, an array `(num_samples,)` or `(channels, num_samples)`, a
-                `{"array", "sampling_rate"}` dict, …), or a list of such clips.
-            sampling_rate: Hz, of bare arrays; `None`: `self.sampling_rate`.
-            return_tensors: "pt" or "np".
-            window_seconds: Instead of the extractor's.
-            hop_seconds: Instead of the extractor's.
-            **kwargs: `padding`, `truncation` and the like of other extractors have no meaning here and are ignored.
-
-        Returns:
-            `input_values` `(batch_size, 160000)`, `attention_mask` of the same shape, `input_features`
-            `(batch_size, 1, 1001, 64)`, and `windows_per_clip` `(num_clips,)`, how many
-            windows of the batch each clip has.
-
-        Raises:
-            AudioReadError: A clip cannot be read (a `ValueError` that names it).
-        """
-        window_seconds, hop_seconds = self.checked_grid(window_seconds, hop_seconds)
-        clips = audio if _is_batch(audio) else [audio]
-        windows: list[AudioWindow] = []
-        counts = []
-        for clip in clips:
-            with open_audio(clip, sampling_rate or self.sampling_rate) as source:
-                of_clip = list(source.windows(window_seconds, hop_seconds, self.sampling_rates))
-            windows += of_clip
-            counts.append(len(of_clip))
-        features = self.featurize(windows)
-        features["windows_per_clip"] = torch.tensor(counts)
-        return features if return_tensors == "pt" else features.convert_to_tensors(return_tensors)
-
-    def checked_grid(self, window_seconds: float | None, hop_seconds: float | None) -> tuple[float, float]:
-        """The window and hop to use, in seconds; `None` stands for the extractor's own.
-
-        Raises:
-            ValueError: The window is longer than the model's, or the hop longer than the window.
-        """
-        window = self.window_seconds if window_seconds is None else float(window_seconds)
-        hop = min(self.hop_seconds, window) if hop_seconds is None else float(hop_seconds)
-        if not 0 < window <= self.window_seconds:
-            raise ValueError(
-                f"`window_seconds` is {window:g}; this model takes windows of up to {self.window_seconds:g} s. Longer "
-                "recordings are cut into several windows by themselves."
-            )
-        if not 0 < hop <= window:
-            raise ValueError(f"`hop_seconds` is {hop:g}; it must be positive and at most the window, {window:g} s.")
-        return window, hop
 
     def featurize(self, windows: Sequence[AudioWindow]) -> BatchFeature:
         """Inputs of the model for windows of at most `window_seconds`.
@@ -170,8 +112,3 @@ class MathRockFeatureExtractor(SequenceFeatureExtractor):
         """CLAP's `repeatpad`: a whole number of repetitions, then zeros."""
         copies = len(row) // len(waveform)
         row[: copies * len(waveform)] = np.tile(waveform, copies)
-
-
-def _is_batch(audio: Any) -> bool:
-    """Whether a list is one of clips rather than one of samples."""
-    return isinstance(audio, (list, tuple)) and not (audio and isinstance(audio[0], (int, float)))

@@ -54,3 +54,42 @@ class MathRockClassifierOutput(ModelOutput):
     clap_audio_embeddings: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     clap_audio_hidden_states: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class MusicTaggerModelOutput(ModelOutput):
+    """What the base model of a tagger computes.
+
+    Attributes:
+        embeddings: What the head sees, `(num_clips, hidden_size)`.
+        hidden_states: With `output_hidden_states=True`, the states on the way, as the base model's `embed` lists them.
+        attentions: With `output_attentions=True`, of models that have attention: its weights in every layer, each
+            `(batch_size, num_heads, num_tokens, num_tokens)`.
+    """
+
+    embeddings: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class MusicTaggerOutput(ModelOutput):
+    """What every tagger computes.
+
+    Attributes:
+        loss: With labels: the sum of the tasks' losses, a scalar.
+        logits: Logits of the first task, `(num_clips, num_labels)`; their sigmoid, or softmax, is left to the caller.
+        task_logits: Logits of every task, by name.
+        task_losses: With labels: the loss of every task, by name; 0 for a task without a known label.
+        embeddings: As in `MusicTaggerModelOutput`.
+        hidden_states: As in `MusicTaggerModelOutput`.
+        attentions: As in `MusicTaggerModelOutput`.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    task_logits: dict[str, torch.Tensor] | None = None
+    task_losses: dict[str, torch.Tensor] | None = None
+    embeddings: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None

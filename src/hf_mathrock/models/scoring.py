@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From logits to scores, from the scores of windows to those of a recording, and from scores to active labels."""
+"""From logits to scores, from the windows of a recording to its own scores, and from scores to active labels."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-AGGREGATIONS = ("mean", "max", "vote")
+AGGREGATIONS = ("mean", "max", "vote", "mean_logit")
 
 
 def task_scores(task: Mapping[str, Any], logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Probabilities of a task's labels.
 
     Args:
-        task: An entry of `MathRockConfig.tasks`.
+        task: An entry of a config's `tasks`.
         logits: `(..., num_labels)`.
         temperature: Divides the logits; above 1 makes the scores less sure.
 
@@ -29,19 +29,38 @@ def task_scores(task: Mapping[str, Any], logits: np.ndarray, temperature: float 
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def aggregate_scores(scores: np.ndarray, aggregation: str, thresholds: np.ndarray | None = None) -> np.ndarray:
-    """Scores of a recording, `(num_labels,)`, from those of its windows, `(num_windows, num_labels)`.
+def aggregate_scores(
+    task: Mapping[str, Any],
+    logits: np.ndarray,
+    aggregation: str,
+    *,
+    temperature: float = 1.0,
+    thresholds: np.ndarray | None = None,
+) -> np.ndarray:
+    """Scores of a recording, `(num_labels,)`, from the logits of its windows, `(num_windows, num_labels)`.
 
     Args:
-        scores: Of its sounding windows.
-        aggregation: "mean" or "max" of the scores, or "vote": the share of windows in which a label is active.
-        thresholds: As for `active_labels`.
+        task: An entry of a config's `tasks`.
+        logits: Of its sounding windows, at least one.
+        aggregation: "mean" or "max" of the windows' scores; "vote": the share of windows in which a label is active;
+            "mean_logit": the score of the mean logit (for a single-label task the softmax of the mean logits, which is
+            the normalised geometric mean of the scores).
+        temperature: As for `task_scores`.
+        thresholds: As for `active_labels`; only a vote asks for them.
+
+    Raises:
+        ValueError: There is no such aggregation.
     """
+    if aggregation == "mean_logit":
+        return task_scores(task, np.asarray(logits, dtype=np.float64).mean(axis=0), temperature)
+    scores = task_scores(task, logits, temperature)
     if aggregation == "mean":
         return scores.mean(axis=0)
     if aggregation == "max":
         return scores.max(axis=0)
-    return active_labels(scores, thresholds).mean(axis=0)
+    if aggregation == "vote":
+        return active_labels(scores, thresholds).mean(axis=0)
+    raise ValueError(f"`aggregation` is {aggregation!r}; allowed: {', '.join(AGGREGATIONS)}.")
 
 
 def active_labels(scores: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
@@ -56,3 +75,8 @@ def active_labels(scores: np.ndarray, thresholds: np.ndarray | None) -> np.ndarr
     best = np.zeros_like(scores, dtype=bool)
     np.put_along_axis(best, scores.argmax(axis=-1, keepdims=True), True, axis=-1)
     return best
+
+
+def plain_thresholds(thresholds: np.ndarray) -> float | list[float]:
+    """Thresholds as plain JSON: one number where all labels share it."""
+    return float(thresholds[0]) if (thresholds == thresholds[0]).all() else [float(value) for value in thresholds]

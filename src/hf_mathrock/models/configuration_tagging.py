@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the configurations of all taggers share: the audio they take, and labels in transformers' words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from .configuration_tasks import TaskConfig
+
+# The benchmarks of the field (MagnaTagATune, Million Song Dataset, MTG-Jamendo) have 50 tags each.
+NUM_TAGS = 50
+_TYPES = {"multi_label_classification": "multi_label", "single_label_classification": "single_label"}
+
+PIPELINE_FILES: dict[str, dict[str, Any]] = {
+    "music-tagging": {
+        "impl": "pipeline_music_tagging.MusicTaggingPipeline",
+        "pt": ["AutoModelForAudioClassification"],
+        "type": "audio",
+    }
+}
+
+
+class TaggerConfig(TaskConfig):
+    """Base of the taggers' configurations: one head over one embedding.
+
+    Without `tasks`, `num_labels`, `id2label` and `problem_type` name the one task "tag", as everywhere in transformers:
+    50 labels, of which a clip may have several, where nothing is said. Of several tasks the head's outputs stand one
+    after the other; `head_hidden` and `head_dropout` of a task have no meaning here, since a tagger has one head.
+
+    Args:
+        sampling_rate: Hz of the audio that the model hears.
+        input_samples: Samples at that rate that it was trained on, the length of a window.
+        feature: What is computed from the audio, see `configuration_features`.
+        feature_batch_norm: Whether the feature is normalised over each of its channels.
+        batch_norm_eps: Of every batch norm.
+    """
+
+    pipeline_files = PIPELINE_FILES
+    # Kept out of `Trainer` predictions: large, and not scores.
+    keys_to_ignore_at_inference = ["embeddings", "hidden_states", "attentions", "task_losses"]
+
+    sampling_rate: int = 16_000
+    input_samples: int = 48_000
+    feature: Any = None
+    feature_batch_norm: bool = True
+    batch_norm_eps: float = 1e-5
+
+    @classmethod
+    def default_tasks(cls, words: Mapping[str, Any]) -> list[dict[str, Any]]:
+        labels = words.get("id2label")
+        if labels is None and words.get("label2id"):
+            labels = {index: label for label, index in words["label2id"].items()}
+        if labels is None:
+            count = words.get("num_labels")
+            labels = {index: f"LABEL_{index}" for index in range(NUM_TAGS if count is None else int(count))}
+        problem = words.get("problem_type") or "multi_label_classification"
+        if problem not in _TYPES:
+            raise ValueError(f"`problem_type` is {problem!r}; allowed: {', '.join(map(repr, _TYPES))}.")
+        numbered = {int(index): label for index, label in labels.items()}
+        if sorted(numbered) != list(range(len(numbered))):
+            raise ValueError(f"`id2label` must number its labels from 0 without a gap, got {sorted(numbered)}.")
+        ordered = [numbered[index] for index in range(len(numbered))]
+        return [{"name": "tag", "type": _TYPES[problem], "labels": ordered}]
+
+    @classmethod
+    def retargeted(cls, before: Mapping[str, Any], words: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+        if not words:
+            return None
+        (first, *_) = before.get("tasks") or cls.default_tasks(before)
+        given = dict(words)
+        given.setdefault("problem_type", f"{first['type']}_classification")
+        if not any(given.get(name) is not None for name in ("id2label", "label2id", "num_labels")):
+            given["id2label"] = dict(enumerate(first["labels"]))
+        (task,) = cls.default_tasks(given)
+        return [{**task, "name": first["name"]}]
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name in ("sampling_rate", "input_samples"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be a positive whole number.")
+        super().__post_init__(**kwargs)
+
+    @property
+    def accepts_any_length(self) -> bool:
+        """Whether the model hears audio of other lengths than `input_samples`."""
+        raise NotImplementedError
+
+    @property
+    def min_samples(self) -> int:
+        """The fewest samples that the model hears as they are; the extractor repeats what is shorter."""
+        return self.input_samples
+
+    @property
+    def max_samples(self) -> int | None:
+        """The most samples that the model hears at once; `None`: no more than `input_samples`."""
+        return None
+
+    @property
+    def window_seconds(self) -> float:
+        """Length of a window in seconds."""
+        return self.input_samples / self.sampling_rate
+
+    def extractor_settings(self) -> dict[str, Any]:
+        """Arguments of the `MusicTaggingFeatureExtractor` that feeds this model."""
+        return {
+            "sampling_rate": self.sampling_rate,
+            "window_samples": self.input_samples,
+            "min_samples": self.min_samples,
+            "max_samples": self.max_samples,
+        }
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of the head: the labels of all tasks."""
+        return sum(len(task["labels"]) for task in self.tasks)
+
+    def split_logits(self, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Logits of every task, `(..., num_labels)`, from those of the head, `(..., num_outputs)`."""
+        parts = logits.split([len(task["labels"]) for task in self.tasks], dim=-1)
+        return dict(zip(self.task_names, parts, strict=True))
