@@ -24,6 +24,17 @@ _EXPORTS = {
     "MathRockForAudioClassification": "hf_mathrock.models.modeling_mathrock",
     "MathRockModel": "hf_mathrock.models.modeling_mathrock",
     "MathRockAffectPipeline": "hf_mathrock.models.pipeline_mathrock_affect",
+    "MusicTaggerConfig": "hf_mathrock.models.configuration_music_tagger",
+    "MusicTaggerModel": "hf_mathrock.models.modeling_music_tagger",
+    "MusicTaggerForAudioClassification": "hf_mathrock.models.modeling_music_tagger",
+    "MusicnnConfig": "hf_mathrock.models.configuration_musicnn",
+    "MusicnnModel": "hf_mathrock.models.modeling_musicnn",
+    "MusicnnForAudioClassification": "hf_mathrock.models.modeling_musicnn",
+    "MusicTaggingTransformerConfig": "hf_mathrock.models.configuration_music_tagging_transformer",
+    "MusicTaggingTransformerModel": "hf_mathrock.models.modeling_music_tagging_transformer",
+    "MusicTaggingTransformerForAudioClassification": "hf_mathrock.models.modeling_music_tagging_transformer",
+    "MusicTaggingFeatureExtractor": "hf_mathrock.models.feature_extraction_music_tagging",
+    "MusicTaggingPipeline": "hf_mathrock.models.pipeline_music_tagging",
     "MathRockCollator": "hf_mathrock.data.collator",
     "MathRockTrainer": "hf_mathrock.training.trainer",
     "MathRockTrainingArguments": "hf_mathrock.training.arguments",
@@ -44,6 +55,17 @@ __all__ = [
     "MathRockModel",
     "MathRockTrainer",
     "MathRockTrainingArguments",
+    "MusicTaggerConfig",
+    "MusicTaggerForAudioClassification",
+    "MusicTaggerModel",
+    "MusicTaggingFeatureExtractor",
+    "MusicTaggingPipeline",
+    "MusicTaggingTransformerConfig",
+    "MusicTaggingTransformerForAudioClassification",
+    "MusicTaggingTransformerModel",
+    "MusicnnConfig",
+    "MusicnnForAudioClassification",
+    "MusicnnModel",
     "__version__",
     "embedded_checkpoint",
     "load_labelled_audio",
@@ -59,9 +81,20 @@ if TYPE_CHECKING:
     from hf_mathrock.data.loading import load_labelled_audio
     from hf_mathrock.models.audio_input import AudioReadError, open_audio
     from hf_mathrock.models.configuration_mathrock import MathRockConfig
+    from hf_mathrock.models.configuration_music_tagger import MusicTaggerConfig
+    from hf_mathrock.models.configuration_music_tagging_transformer import MusicTaggingTransformerConfig
+    from hf_mathrock.models.configuration_musicnn import MusicnnConfig
     from hf_mathrock.models.feature_extraction_mathrock import MathRockFeatureExtractor
+    from hf_mathrock.models.feature_extraction_music_tagging import MusicTaggingFeatureExtractor
     from hf_mathrock.models.modeling_mathrock import MathRockForAudioClassification, MathRockModel
+    from hf_mathrock.models.modeling_music_tagger import MusicTaggerForAudioClassification, MusicTaggerModel
+    from hf_mathrock.models.modeling_music_tagging_transformer import (
+        MusicTaggingTransformerForAudioClassification,
+        MusicTaggingTransformerModel,
+    )
+    from hf_mathrock.models.modeling_musicnn import MusicnnForAudioClassification, MusicnnModel
     from hf_mathrock.models.pipeline_mathrock_affect import MathRockAffectPipeline
+    from hf_mathrock.models.pipeline_music_tagging import MusicTaggingPipeline
     from hf_mathrock.training.arguments import MathRockTrainingArguments
     from hf_mathrock.training.trainer import MathRockTrainer
     from hf_mathrock.zoo import embedded_checkpoint

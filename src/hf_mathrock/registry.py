@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from dataclasses import dataclass
@@ -17,12 +18,21 @@ from hf_mathrock.zoo import embedded_checkpoint
 
 @dataclass(frozen=True)
 class Family:
-    """One model family: modules of `hf_mathrock.models` and the classes in them."""
+    """One model family: modules of `hf_mathrock.models` and the classes in them.
+
+    Attributes:
+        model_type: Its name in `config.json`.
+        config: Its configuration.
+        extractor: What makes its inputs.
+        models: Auto class → class.
+        task: The pipeline that it is published for.
+    """
 
     model_type: str
     config: str
     extractor: str
     models: dict[str, str]
+    task: str
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,24 @@ FAMILIES = (
             "AutoModel": "modeling_mathrock.MathRockModel",
             "AutoModelForAudioClassification": "modeling_mathrock.MathRockForAudioClassification",
         },
+        task="mathrock-affect",
+    ),
+    *(
+        Family(
+            model_type=module,
+            config=f"configuration_{module}.{prefix}Config",
+            extractor="feature_extraction_music_tagging.MusicTaggingFeatureExtractor",
+            models={
+                "AutoModel": f"modeling_{module}.{prefix}Model",
+                "AutoModelForAudioClassification": f"modeling_{module}.{prefix}ForAudioClassification",
+            },
+            task="music-tagging",
+        )
+        for module, prefix in (
+            ("music_tagger", "MusicTagger"),
+            ("musicnn", "Musicnn"),
+            ("music_tagging_transformer", "MusicTaggingTransformer"),
+        )
     ),
 )
 TASKS = (
@@ -53,7 +81,30 @@ TASKS = (
         auto_model="AutoModelForAudioClassification",
         default="mathrock-tiny",
     ),
+    Task(
+        name="music-tagging",
+        pipeline="pipeline_music_tagging.MusicTaggingPipeline",
+        auto_model="AutoModelForAudioClassification",
+        default="mathrock-tiny",
+    ),
 )
+
+
+def family(model_type: str | None) -> Family:
+    """The family of a model type.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for known in FAMILIES:
+        if known.model_type == model_type:
+            return known
+    near = difflib.get_close_matches(str(model_type), [known.model_type for known in FAMILIES], n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    raise ValueError(
+        f"{model_type!r} is no model type of hf-mathrock; there is: "
+        f"{', '.join(known.model_type for known in FAMILIES)}{hint}"
+    )
 
 
 def model_class(reference: str) -> Any:
@@ -69,12 +120,12 @@ def register_now() -> None:
     from transformers.models.auto import modeling_auto
     from transformers.pipelines import PIPELINE_REGISTRY
 
-    for family in FAMILIES:
-        config = model_class(family.config)
+    for known in FAMILIES:
+        config = model_class(known.config)
         config.pipelines_installed = True
-        AutoConfig.register(family.model_type, config, exist_ok=True)
-        AutoFeatureExtractor.register(config, model_class(family.extractor), exist_ok=True)
-        for auto_class, reference in family.models.items():
+        AutoConfig.register(known.model_type, config, exist_ok=True)
+        AutoFeatureExtractor.register(config, model_class(known.extractor), exist_ok=True)
+        for auto_class, reference in known.models.items():
             getattr(modeling_auto, auto_class).register(config, model_class(reference), exist_ok=True)
     for task in TASKS:
         PIPELINE_REGISTRY.register_pipeline(
@@ -130,6 +181,7 @@ def _store_paths_without_torchcodec(audio: Any) -> None:
 # What a user calls to look something up in transformers' registries.
 _ENTRY_POINTS = (
     ("transformers.models.auto.configuration_auto", "AutoConfig.from_pretrained"),
+    ("transformers.models.auto.configuration_auto", "AutoConfig.for_model"),
     ("transformers.models.auto.feature_extraction_auto", "AutoFeatureExtractor.from_pretrained"),
     ("transformers.pipelines", "pipeline"),
 )

@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "data": {"models", "synthesis", "version"},
     "synthesis": {"models", "version"},
     "training": {"data", "metrics", "models", "registry", "zoo"},
+    "explanation": {"models"},
     "evaluation": {"data", "metrics", "models", "registry", "synthesis", "training", "zoo", "version"},
     "library": {"models", "registry", "zoo", "version"},
     "conversion": {"models", "zoo"},
@@ -35,23 +36,58 @@ MAY_IMPORT = {
 
 # The files that saving each published class takes along.
 READING = {"audio_input.py", "audio_opening.py", "audio_reading.py", "audio_windows.py"}
+LISTENING = {"pipeline_recordings.py", "scoring.py"} | READING
+TASKS_AND_LABELS = {"configuration_tasks.py"}
+TAGGER_CONFIG = {"configuration_tagging.py", "configuration_features.py"} | TASKS_AND_LABELS
+TAGGER_EXTRACTOR = (
+    {"feature_extraction_music_tagging.py", "feature_extraction_windows.py", "tagger_features.py"}
+    | TAGGER_CONFIG
+    | READING
+)
+TAGGER = (
+    {"modeling_tagging.py", "objectives.py", "outputs.py", "pooling.py", "pipeline_music_tagging.py"}
+    | TAGGER_EXTRACTOR
+    | LISTENING
+)
+STAGES = {"tagger_stages.py", "tagger_waveform_stages.py", "tagger_pooling.py"}
+ENCODER = {"tagger_encoder.py", "tagger_contributions.py"}
 CLOSURES = {
-    "MathRockConfig": {"configuration_mathrock.py"},
-    "MathRockFeatureExtractor": {"feature_extraction_mathrock.py", "spectral.py"} | READING,
-    "MathRockAffectPipeline": {"pipeline_mathrock_affect.py", "scoring.py"} | READING,
+    "MathRockConfig": {"configuration_mathrock.py"} | TASKS_AND_LABELS,
+    "MathRockFeatureExtractor": {"feature_extraction_mathrock.py", "feature_extraction_windows.py", "spectral.py"}
+    | READING,
+    "MathRockAffectPipeline": {"pipeline_mathrock_affect.py"} | LISTENING,
     "MathRockForAudioClassification": {
         "configuration_mathrock.py",
         "feature_extraction_mathrock.py",
+        "feature_extraction_windows.py",
         "modeling_mathrock.py",
         "modeling_wavlm_sdpa.py",
         "objectives.py",
         "outputs.py",
         "pipeline_mathrock_affect.py",
         "pooling.py",
-        "scoring.py",
         "spectral.py",
     }
-    | READING,
+    | TASKS_AND_LABELS
+    | LISTENING,
+    "MusicTaggingFeatureExtractor": TAGGER_EXTRACTOR,
+    "MusicTaggingPipeline": {"pipeline_music_tagging.py"} | LISTENING,
+    "MusicnnForAudioClassification": {"configuration_musicnn.py", "modeling_musicnn.py"} | TAGGER,
+    "MusicTaggerForAudioClassification": {
+        "configuration_music_tagger.py",
+        "modeling_music_tagger.py",
+        "tagger_presets.py",
+    }
+    | STAGES
+    | ENCODER
+    | TAGGER,
+    "MusicTaggingTransformerForAudioClassification": {
+        "configuration_music_tagging_transformer.py",
+        "modeling_music_tagging_transformer.py",
+    }
+    | STAGES
+    | ENCODER
+    | TAGGER,
 }
 
 
@@ -134,14 +170,17 @@ def test_the_closures_are_those_written_down(tmp_path):
         assert {saved.name for saved in folder.iterdir()} == expected, name
 
 
-def test_the_tables_of_the_registry_name_classes_that_exist():
-    from hf_mathrock.models.configuration_mathrock import AUTO_MAP, CUSTOM_PIPELINES
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
+def test_the_tables_of_the_registry_name_classes_that_exist(family):
     from hf_mathrock.registry import model_class
 
-    (family,) = FAMILIES
-    assert {"AutoConfig": family.config, "AutoFeatureExtractor": family.extractor, **family.models} == AUTO_MAP
-    assert {task.name: task.pipeline for task in TASKS} == {
-        name: entry["impl"] for name, entry in CUSTOM_PIPELINES.items()
-    }
-    for reference in [*AUTO_MAP.values(), *(task.pipeline for task in TASKS)]:
+    config = model_class(family.config)
+    assert config.model_type == family.model_type
+    auto_map = {"AutoConfig": family.config, "AutoFeatureExtractor": family.extractor, **family.models}
+    assert auto_map == config.code_files
+    (task,) = (task for task in TASKS if task.name == family.task)
+    assert {name: entry["impl"] for name, entry in config.pipeline_files.items()} == {task.name: task.pipeline}
+    for reference in [*auto_map.values(), task.pipeline]:
         assert model_class(reference).__name__ == reference.split(".")[1]
+    for reference in family.models.values():
+        assert model_class(reference).config_class is config

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -78,10 +80,18 @@ class TaggerConfig(TaskConfig):
         return [{**task, "name": first["name"]}]
 
     def __post_init__(self, **kwargs: Any) -> None:
+        self._refuse_misspelt(kwargs)
         for name in ("sampling_rate", "input_samples"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be a positive whole number.")
         super().__post_init__(**kwargs)
+
+    def _refuse_misspelt(self, given: Mapping[str, Any]) -> None:
+        """Refuse what resembles a field; anything else transformers keeps, for the sake of other versions."""
+        known = [field.name for field in fields(type(self))]
+        for name in given:
+            if name not in known and (near := difflib.get_close_matches(name, known, n=1, cutoff=0.8)):
+                raise ValueError(f"{type(self).__name__} has no field {name!r}; did you mean {near[0]!r}?")
 
     @property
     def accepts_any_length(self) -> bool:

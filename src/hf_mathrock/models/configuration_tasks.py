@@ -20,22 +20,11 @@ RESERVED_TASK_NAMES = (
 _DERIVED = ("id2label", "label2id", "num_labels", "problem_type")
 
 
-class _Pipelines(dict):
-    """A checkpoint's custom pipelines, of which the first is its own.
+class _InstalledPipelines(dict):
+    """A checkpoint's custom pipelines where the installed package has registered them.
 
-    `transformers.pipeline` learns the task's name from here when none is given, and gives up where there are several;
-    told that there is one, it takes the first.
-    """
-
-    def __len__(self) -> int:
-        return min(super().__len__(), 1)
-
-
-class _InstalledPipelines(_Pipelines):
-    """The same where the installed package has registered them.
-
-    Finding the task not contained, `transformers.pipeline` takes the class from its registry instead of asking for
-    trust in remote code.
+    `transformers.pipeline` learns the task's name from here when none is given; finding the task not contained, it
+    takes the class from its registry instead of asking for trust in remote code.
     """
 
     def __contains__(self, task: object) -> bool:
@@ -70,6 +59,11 @@ def _checked_task(task: Mapping[str, Any]) -> dict[str, Any]:
         "head_hidden": task.get("head_hidden"),
         "head_dropout": float(task.get("head_dropout", 0.0)),
     }
+
+
+def _answers_alike(task: Mapping[str, Any], other: Mapping[str, Any] | None) -> bool:
+    """Whether thresholds and temperatures of the one make sense for the other."""
+    return other is not None and task["type"] == other["type"] and list(task["labels"]) == list(other["labels"])
 
 
 class TaskConfig(PreTrainedConfig):
@@ -131,7 +125,7 @@ class TaskConfig(PreTrainedConfig):
         self.problem_type = f"{first['type']}_classification"
         kwargs.setdefault("auto_map", dict(self.code_files))
         pipelines = kwargs.get("custom_pipelines") or copy.deepcopy(self.pipeline_files)
-        kwargs["custom_pipelines"] = (_InstalledPipelines if self.pipelines_installed else _Pipelines)(pipelines)
+        kwargs["custom_pipelines"] = _InstalledPipelines(pipelines) if self.pipelines_installed else pipelines
         super().__post_init__(**kwargs)
         self._check_thresholds()
         self._check_temperatures()
@@ -151,8 +145,8 @@ class TaskConfig(PreTrainedConfig):
             changed["tasks"] = tasks
         merged = {**config_dict, **changed}
         if "tasks" in changed:
-            labels = {task["name"]: list(task["labels"]) for task in before.get("tasks") or cls.default_tasks(before)}
-            same = {task["name"] for task in changed["tasks"] if labels.get(task["name"]) == list(task["labels"])}
+            former = {task["name"]: task for task in before.get("tasks") or cls.default_tasks(before)}
+            same = {task["name"] for task in changed["tasks"] if _answers_alike(task, former.get(task["name"]))}
             for name in ("thresholds", "temperatures"):
                 if name not in changed:
                     merged[name] = {key: value for key, value in (merged.get(name) or {}).items() if key in same}

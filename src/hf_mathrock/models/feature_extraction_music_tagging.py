@@ -141,9 +141,8 @@ class MusicTaggingFeatureExtractor(WindowedFeatureExtractor):
             if has_context:
                 stacked = np.concatenate([np.stack([before[index] for index in indices]), stacked], axis=1)
             mel = mel_spectrogram(torch.from_numpy(stacked), self.feature, self.sampling_rate, pad_left=not has_context)
-            # The frame at the end of a whole window is the first of the next one.
-            whole = length == self.window_samples
-            num_frames = length // self.feature["hop_length"] if whole else mel.shape[-1]
+            # The frame centred on the end is the first of what follows.
+            num_frames = max(1, length // self.feature["hop_length"])
             for index, spectrogram in zip(indices, mel.transpose(1, 2)[:, :num_frames], strict=True):
                 spectrograms[index] = spectrogram
         return spectrograms
