@@ -42,7 +42,7 @@ def measure_speed(folder: Path, quick: bool) -> dict[str, Any]:
     from full_size import STAGES
 
     from hf_mathrock import MathRockAffectPipeline, MathRockFeatureExtractor, MathRockForAudioClassification
-    from hf_mathrock.models.pipeline_mathrock_affect import DEFAULT_BATCH_SIZE
+    from hf_mathrock.models.pipeline_recordings import DEFAULT_BATCH_SIZE
 
     seconds, num_rounds = (15.0, 1) if quick else (SECONDS, NUM_ROUNDS)
     path = write_song(folder / "song.mp3", seconds)

@@ -23,7 +23,7 @@ from hf_mathrock.models import (
     audio_windows,
     feature_extraction_mathrock,
     modeling_wavlm_sdpa,
-    pipeline_mathrock_affect,
+    pipeline_recordings,
 )
 
 SECONDS, NUM_ROUNDS = 45.0, 5
@@ -108,7 +108,7 @@ def our_logits(
     """Times of the windows, and logits per task `(num_windows, num_labels)`, in the pipeline's batches."""
     with audio_input.open_audio(path) as source:
         windows = list(source.windows(extractor.window_seconds, extractor.hop_seconds, extractor.sampling_rates))
-    size = pipeline_mathrock_affect.DEFAULT_BATCH_SIZE
+    size = pipeline_recordings.DEFAULT_BATCH_SIZE
     outputs = [
         model(**extractor.featurize(windows[first : first + size])).task_logits
         for first in range(0, len(windows), size)

@@ -132,3 +132,31 @@ def test_a_part_replaces_its_own_results_only(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run.main(["--only", "everything"])
     assert "invalid choice" in capsys.readouterr().err
+
+
+def test_a_part_whose_files_are_not_here_is_left_out_and_keeps_its_results(tmp_path, monkeypatch, capsys):
+    import run
+
+    def part(name):
+        absent = (lambda: "the files are not here") if name == "musicnn" else (lambda: None)
+        return run.Part(lambda folder, quick: {"value": f"new {name}"}, lambda result: f"## {result['value']}", absent)
+
+    monkeypatch.setattr(run, "part", part)
+    kept = tmp_path / "benchmarks" / "results.json"
+    kept.parent.mkdir()
+    kept.write_text(json.dumps({"musicnn": {"value": "old musicnn", "environment": run.environment()}}))
+    run.main(["--out", str(tmp_path)])
+    assert "## old musicnn" in (tmp_path / "BENCHMARKS.md").read_text("utf-8")
+    assert "leaving out musicnn: the files are not here" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run.main(["--only", "musicnn", "--out", str(tmp_path)])
+    assert "cannot be measured: the files are not here" in capsys.readouterr().err
+
+
+def test_the_musicnn_part_makes_a_section(tmp_path):
+    import musicnn
+
+    if reason := musicnn.absent():
+        pytest.skip(reason)
+    section = musicnn.render(musicnn.measure(tmp_path, quick=True))
+    assert section.startswith("## The published MTT_musicnn") and "| front end |" in section

@@ -33,6 +33,22 @@ def test_a_conversion_says_what_was_converted(command, converter):
     assert converter == [(Path("a/model.pth"), Path("out"), configs)]
 
 
+def test_what_a_conversion_lacks_is_not_said_to_be_missing_for_training(command, monkeypatch, tmp_path):
+    def convert_musicnn(source, out, tags):
+        raise ImportError('Reading it needs h5py: pip install "hf-mathrock[convert]", or h5py alone.')
+
+    module = ModuleType("hf_mathrock.conversion.musicnn")
+    module.convert_musicnn = convert_musicnn
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    code, _, err = command("convert", "musicnn", "a.h5", "out", "--tags", "MTT")
+    assert code == 1 and "hf-mathrock[convert]" in err and "train" not in err
+
+
+def test_an_option_of_another_format_is_a_usage_error(command, converter):
+    code, _, err = command("convert", "mathrock", "model.pth", "out", "--tags", "MTT")
+    assert code == 2 and "--tags is for musicnn, not for mathrock" in err and converter == []
+
+
 def test_an_unknown_format_is_a_usage_error(command, converter):
     code, _, err = command("convert", "mathrok", "model.pth", "out")
     assert code == 2 and "'mathrock'" in err and converter == []

@@ -14,13 +14,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from hf_mathrock.cli import calibrate, convert, evaluate, info, push, synthesize, tag, train
+from hf_mathrock.cli import calibrate, convert, evaluate, explain, info, push, synthesize, tag, train
 from hf_mathrock.cli.terminal import UsageError, say
 from hf_mathrock.library.tagging import describe
 from hf_mathrock.training.disk import disk_errno
 
 COMMANDS = {
     "tag": tag,
+    "explain": explain,
     "train": train,
     "evaluate": evaluate,
     "calibrate": calibrate,
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _with_remedy(error: ImportError) -> str:
     message, remedy = " ".join(str(error).split()), 'pip install "hf-mathrock[train]"'
-    return message if remedy in message else f"{message}; all that training needs comes with {remedy}"
+    return message if "pip install" in message else f"{message}; all that training needs comes with {remedy}"
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -7,8 +7,7 @@ import json
 import os
 import pickle
 import pickletools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from transformers import WavLMConfig
 from transformers.models.clap.configuration_clap import ClapAudioConfig
 
+from hf_mathrock.conversion.report import CheckpointMismatch, ConversionReport, first_line, stand_in
 from hf_mathrock.models.configuration_mathrock import MathRockConfig
 from hf_mathrock.models.feature_extraction_mathrock import MathRockFeatureExtractor
 from hf_mathrock.models.modeling_mathrock import MathRockForAudioClassification
@@ -40,47 +40,6 @@ _RECOMPUTED = ("position_ids", "relative_position_index")
 
 # Opcodes by which a pickle reaches code.
 _REACHES_CODE = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "EXT1", "EXT2", "EXT4"}
-_NUM_NAMED = 8  # names of tensors that a message lists of each kind
-
-
-class CheckpointMismatch(ValueError):
-    """The tensors of a checkpoint are not those of the model. The message names a few, the attributes all.
-
-    Attributes:
-        missing: Names in the reference's spelling that the checkpoint lacks.
-        unexpected: Names in it that belong to no part of the model.
-        misshapen: `name (found shape) for (expected shape)` of those whose sizes differ.
-    """
-
-    def __init__(self, verdict: str, missing: list[str], unexpected: list[str], misshapen: list[str], advice: str):
-        self.missing, self.unexpected, self.misshapen = missing, unexpected, misshapen
-        kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
-        found = "; ".join(f"{len(names)} {kind}: {_enumerated(names)}" for kind, names in kinds if names)
-        super().__init__(f"{verdict} ({found}). {advice}")
-
-
-def _enumerated(names: Sequence[str]) -> str:
-    more = len(names) - _NUM_NAMED
-    return ", ".join(names[:_NUM_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-@dataclass
-class ConversionReport:
-    """What a conversion did.
-
-    Attributes:
-        source: Name of the file read.
-        out: Folder written.
-        num_parameters: Of the model.
-        num_tensors: Taken over from the checkpoint.
-        notes: What a reader should know: old spellings met, buffers left out.
-    """
-
-    source: str
-    out: str
-    num_parameters: int
-    num_tensors: int
-    notes: list[str]
 
 
 def read_state_dict(source: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
@@ -100,7 +59,7 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path.name} {_verdict(path, error)}") from error
     except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path.name} is no readable checkpoint: {_first_line(error)}") from error
+        raise ValueError(f"{path.name} is no readable checkpoint: {first_line(error)}") from error
     if isinstance(loaded, Mapping) and isinstance(loaded.get("model_state_dict"), Mapping):
         loaded = loaded["model_state_dict"]
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(name, str) for name in loaded):
@@ -116,10 +75,6 @@ def read_state_dict(source: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
     return dict(loaded)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def _verdict(path: Path, error: pickle.UnpicklingError) -> str:
     """What a file is that torch's restricted unpickler did not read, and what to do."""
     remedy = "ask its author for a plain state dict."
@@ -128,14 +83,12 @@ def _verdict(path: Path, error: pickle.UnpicklingError) -> str:
         return (
             f"is refused: it asks for more than tensors ({asked_for.split()[0]}). A pickle can run any code; {remedy}"
         )
+    if instead := stand_in(path):
+        return instead
     with path.open("rb") as file:
-        start = file.read(512).lstrip()
-    if start.startswith(b"version https://git-lfs"):
-        return "is no checkpoint but the Git LFS pointer to one: run `git lfs pull` where it was cloned."
-    if start.startswith(b"<"):
-        return "is no checkpoint but a web page saved in its place: download the file itself."
+        start = file.read(2)
     # torch stops at the first opcode it does not know, which in newer protocols comes before any name.
-    if start.startswith(b"PK") or _is_pickle(path):
+    if start == b"PK" or _is_pickle(path):
         return f"is refused: it is a pickle that cannot be read without running what it asks for; {remedy}"
     return "is no checkpoint: torch.save writes a zip archive or a pickle, and this is neither. Is it the right file?"
 
