@@ -67,6 +67,50 @@ def test_timelines_are_drawn_and_named_in_the_results(command, songs, tmp_path):
     assert all("segments" not in record for record in records)
 
 
+def test_taggrams_are_drawn_beside_timelines_and_named_in_the_results(command, songs, tmp_path):
+    # A clip whose timeline would have the name of another's taggram.
+    (songs / "one.taggram.wav").write_bytes((songs / "one.wav").read_bytes())
+    out = tmp_path / "out"
+    code, _, err = command("tag", songs, "--out", out, "--timeline", "--taggram")
+    assert code == 0 and err.splitlines() == [f"wrote {out / 'tags.json'} and 3 timeline(s) and 3 taggram(s)"]
+    records = json.loads((out / "tags.json").read_text())
+    names = [(record["timeline"], record["taggram"]) for record in records]
+    assert len({name for pair in names for name in pair}) == 6
+    assert all((out / name).is_file() for pair in names for name in pair)
+    assert names[-1] == ("two takes.png", "two takes.taggram.png")
+    assert all("segments" not in record for record in records)
+
+
+def test_a_taggram_has_all_tags_of_every_window_and_the_results_the_best(command, songs, tmp_path, fake_pipeline):
+    code, _, _ = command("tag", songs, "--out", tmp_path / "out", "--taggram", "--top-k", "1", "--segments")
+    assert code == 0 and fake_pipeline["return_segments"] and "top_k" not in fake_pipeline
+    for record in json.loads((tmp_path / "out" / "tags.json").read_text()):
+        for part in (record, *record["segments"]):
+            assert (len(part["emotion"]), len(part["tempo"])) == (1, 1)
+        assert record["settings"]["top_k"] == 1
+
+
+def test_what_fails_in_one_picture_leaves_the_other(command, songs, tmp_path):
+    (tmp_path / "out" / "one.png").mkdir(parents=True)
+    code, _, err = command("tag", songs / "one.wav", "--out", tmp_path / "out", "--timeline", "--taggram")
+    assert code == 1 and err.splitlines()[0].startswith(f"error: no timeline of {songs / 'one.wav'}")
+    assert err.splitlines()[1:] == [f"wrote {tmp_path / 'out' / 'tags.json'} and 1 taggram(s)", "1 of 1 failed"]
+    (record,) = json.loads((tmp_path / "out" / "tags.json").read_text())
+    assert "timeline" not in record and record["taggram"] == "one.taggram.png"
+
+
+def test_of_fifty_tags_the_table_shows_the_best_three(command, songs, monkeypatch):
+    import hf_mathrock
+
+    tags = [{"label": f"tag {number}", "score": 1 / (number + 1), "active": not number} for number in range(50)]
+    result = {"file": "", "duration": 2.0, "sampling_rate": 8000, "quality": [], "tag": tags}
+    result["settings"] = {"thresholds": {"tag": 0.5}}
+    monkeypatch.setitem(vars(hf_mathrock), "pipeline", lambda *_, **__: lambda file: result | {"file": file})
+    code, out, _ = command("tag", songs / "one.wav")
+    assert code == 0 and len(out.splitlines()) == 5
+    assert [line[-10:] for line in out.splitlines()[2:]] == ["tag 0 1.00", "tag 1 0.50", "tag 2 0.33"]
+
+
 def test_a_timeline_that_cannot_be_drawn_does_not_lose_the_tags(command, songs, tmp_path):
     (tmp_path / "out" / "one.png").mkdir(parents=True)
     code, _, err = command("tag", songs, "--out", tmp_path / "out", "--timeline")
@@ -110,6 +154,7 @@ def test_only_options_that_were_given_reach_the_pipeline(command, songs, fake_pi
         (["--hop-seconds", "nan"], "above 0"),
         (["--aggregation", "median"], "invalid choice"),
         (["--timeline"], "add --out DIR"),
+        (["--taggram"], "--taggram draws pictures and needs a folder"),
         (["--segments"], "add --json or --out DIR"),
         (["--tasks", "tempi"], "did you mean 'tempo'"),
         (["--treshold", "0.5"], "did you mean --threshold?"),

@@ -158,6 +158,13 @@ def test_a_vote_claims_no_probability(predictions):
     assert "reliability" not in curves(predictions(30), aggregation="vote")["tempo"]
 
 
+def test_mean_logits_claim_probabilities(predictions):
+    heard = predictions(30)
+    assert "tempo_ece" in measure(heard, aggregation="mean_logit", num_resamples=0)["metrics"]
+    calibrated = curves(heard, temperatures={"tempo": 2.0}, aggregation="mean_logit")["tempo"]["reliability"]
+    assert set(calibrated) == {"uncalibrated", "calibrated"}
+
+
 def test_tempo_accuracies_need_labels_that_are_tempi(listener, rows):
     songs = [{**song, "bpm": 121.0 if number % 2 else 60.5} for number, song in enumerate(rows(30))]
     assert "tempo_acc1" not in measure(predict(listener(), songs), num_resamples=0)["metrics"]

@@ -35,6 +35,20 @@ def test_temperature_and_vote_are_those_of_the_pipeline(listener):
     assert heard.song_scores(aggregation="max")["mood"][0, 1] == pytest.approx(1 / (1 + np.exp(-2)))
 
 
+def test_mean_logits_are_averaged_before_the_sigmoid_and_the_softmax(listener):
+    windows = [window([4, -60, 0, 0], [3, 0, 0]), window([0, 40, 0, 0], [0, 0, 0])]
+    scores = predict(listener(), [song("a.wav", windows)]).song_scores({"tempo": 2.0}, aggregation="mean_logit")
+    # Scores of -60 and 40 are 0 and 1 to the last digit: only from logits is their mean known.
+    assert scores["mood"][0] == pytest.approx(1 / (1 + np.exp([-2.0, 10.0, 0.0, 0.0])))
+    assert scores["tempo"][0] == pytest.approx(np.exp([0.75, 0, 0]) / np.exp([0.75, 0, 0]).sum())
+
+
+def test_an_unknown_aggregation_is_refused(listener):
+    heard = predict(listener(), [song("a.wav", [window([0, 0, 0, 0])])])
+    with pytest.raises(ValueError, match="'median'; allowed: mean, max, vote, mean_logit"):
+        heard.song_scores(aggregation="median")
+
+
 def test_each_song_keeps_its_own_labels_though_some_cannot_be_read_or_are_silent(listener):
     heard = predict(
         listener(),

@@ -41,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how to listen")
     how.add_argument("--window-seconds", type=positive_float, metavar="S", help="length of a window", **unset)
     how.add_argument("--hop-seconds", type=positive_float, metavar="S", help="distance of two windows", **unset)
-    how.add_argument("--aggregation", choices=("mean", "max", "vote"), default="mean", help="from windows to the song")
+    how.add_argument(
+        "--aggregation",
+        choices=("mean", "max", "vote", "mean_logit"),
+        default="mean",
+        help="from windows to the song",
+    )
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:

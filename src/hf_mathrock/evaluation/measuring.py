@@ -23,6 +23,8 @@ from hf_mathrock.metrics.scikit_learn import sklearn_metrics
 from hf_mathrock.metrics.validation import UNKNOWN
 
 CURVE_POINTS = 200
+# Aggregations whose scores of songs are probabilities; a vote is a share of windows, which claims none.
+PROBABILITIES = ("mean", "mean_logit")
 
 
 def measure(
@@ -41,7 +43,7 @@ def measure(
         predictions: At least one song.
         temperatures: The model's.
         thresholds: The model's.
-        aggregation: From windows to songs: "mean", "max" or "vote".
+        aggregation: From windows to songs: "mean", "max", "vote" or "mean_logit".
         num_resamples: Of the bootstrap over songs, or over groups where some hold several songs; 0: no intervals.
         seed: Of the bootstrap.
         window_intervals: Also those of the figures of windows; a song comes and goes with all its windows.
@@ -63,8 +65,8 @@ def measure(
     songs = predictions.song_scores(temperatures, aggregation, thresholds)
     windows = predictions.window_scores(temperatures)
     rows = predictions.window_songs
-    # A vote is a share of windows, which claims no probability.
-    song_level = partial(_figures, tasks, songs, labels, predictions.bpm, limits, aggregation == "mean")
+    probabilities = aggregation in PROBABILITIES
+    song_level = partial(_figures, tasks, songs, labels, predictions.bpm, limits, probabilities)
     window_level = partial(
         _figures, tasks, windows, _taken(labels, rows), predictions.bpm[rows], limits, probabilities=True
     )
@@ -120,7 +122,7 @@ def curves(
         or where the model has a temperature by "uncalibrated" and "calibrated". A vote is no probability and has none.
     """
     songs = predictions.song_scores(temperatures, aggregation)
-    raw = predictions.song_scores()
+    raw = predictions.song_scores(aggregation=aggregation)
     found: dict[str, dict[str, Any]] = {}
     for task in predictions.tasks:
         name = task["name"]
@@ -134,7 +136,7 @@ def curves(
                 if (expected[:, column] == 1).any()
             }
         }
-        if aggregation == "mean":
+        if aggregation in PROBABILITIES:
             pair = {"uncalibrated": raw[name], "calibrated": songs[name]}
             if (temperatures or {}).get(name, 1.0) == 1:
                 pair = {"scores": songs[name]}

@@ -24,7 +24,7 @@ class Predictions:
     """Songs that were heard, their labels, and the logits of their sounding windows.
 
     Attributes:
-        tasks: `MathRockConfig.tasks`.
+        tasks: Those of the model's config.
         songs: Printable name of each song.
         groups: What must never be on two sides of a split: artist or work.
         content_ids: As `content_id` gives them.
@@ -86,20 +86,23 @@ class Predictions:
 
         Args:
             temperatures: Per task; 1 for those not named.
-            aggregation: "mean", "max" or "vote".
+            aggregation: One of `AGGREGATIONS`.
             thresholds: Per multi-label task; 0.5 for those not named.
             tasks: Those wanted; default all.
         """
-        windows = self.window_scores(temperatures, tasks=tasks)
         limits = all_thresholds(self.tasks, thresholds)
         # Where one song ends and the next begins.
         cuts = np.flatnonzero(np.diff(self.window_songs)) + 1
-        return {
-            name: np.stack([aggregate_scores(part, aggregation, limits.get(name)) for part in np.split(scores, cuts)])
-            if len(self)
-            else scores
-            for name, scores in windows.items()
-        }
+        scores: dict[str, np.ndarray] = {}
+        for task in self.tasks if tasks is None else tasks:
+            name = task["name"]
+            temperature = (temperatures or {}).get(name, 1.0)
+            by_song = [
+                aggregate_scores(task, logits, aggregation, temperature=temperature, thresholds=limits.get(name))
+                for logits in (np.split(self.logits[name], cuts) if len(self) else ())
+            ]
+            scores[name] = np.array(by_song, dtype=np.float64).reshape(-1, len(task["labels"]))
+        return scores
 
     def known(self, name: str) -> np.ndarray:
         """For which songs anything is known of a task, `(num_songs,)`."""
