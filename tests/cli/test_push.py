@@ -22,7 +22,7 @@ def publishing(monkeypatch):
         if options["results"] is not None and not options["results"].is_file():
             raise FileNotFoundError(f"There is no results file {str(options['results'])!r}.")
         return Assembled(
-            out, options["repo"], "f" * 16, {"README.md": 1200, "model.safetensors": 6_000_000}, ["a note"]
+            out, options["repo"], "f" * 16, {"README.md": 1200, "model.safetensors": 6_000_000}, ["a note"], "x-task"
         )
 
     def push(folder, repo, **options):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_mathrock.cli.terminal import UsageError, results_console
+from hf_mathrock.model_card.architecture import describe_architecture, listening_grid, usage_task
 
 SUMMARY = "show versions and what a checkpoint can say"
 
@@ -118,11 +119,17 @@ def _checkpoint(model: str) -> Iterator[tuple[str, str]]:
         yield "weights", f"{_num_parameters(weights):,} parameters, {size:.1f} MB ({weights.name})"
     for task in config.get("tasks", ()):
         yield task["name"], f"{task['type'].replace('_', ' ')}: {', '.join(task['labels'])}"
+    if architecture := describe_architecture(config):
+        yield "network", architecture.replace("`", "")
     extractor = folder / "preprocessor_config.json"
     if extractor.is_file():
-        settings = _read_json(extractor)
-        grid = [name for name in ("window_seconds", "hop_seconds") if name in settings]
-        yield from ((name.replace("_", " "), str(settings[name])) for name in grid)
+        try:
+            window, hop = listening_grid(_read_json(extractor))
+        except ValueError as error:
+            raise UsageError(f"{folder}: {error}") from error
+        yield "window seconds", f"{window:.4g}"
+        yield "hop seconds", f"{hop:.4g}"
+    yield "pipeline", usage_task(config)
     calibration = folder / "calibration.json"
     if calibration.is_file():
         fitted = _read_json(calibration)

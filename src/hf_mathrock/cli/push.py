@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     for name in pushed.removed:
         say(f"removed {name}, which was of an earlier push")
     print(f"{args.repo}: {pushed.num_files} files, {sum(built.files.values()) / 1e6:.1f} MB -> {pushed.url}")
-    print(f'  pipeline("mathrock-affect", model="{args.repo}", revision="{pushed.commit}", trust_remote_code=True)')
+    print(f'  pipeline("{built.task}", model="{args.repo}", revision="{pushed.commit}", trust_remote_code=True)')
     return 0
 
 

@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hf_mathrock.model_card.architecture import describe_architecture, listening_grid, usage_task
 from hf_mathrock.model_card.figures import figure_table, off_border, recordings, set_name
 from hf_mathrock.model_card.metadata import LICENCES, base_models, card_data
 from hf_mathrock.model_card.source import CardSource, read_source
 
 TEMPLATE = Path(__file__).with_name("template.md")
 CODE_LICENCE = "apache-2.0"
-AGGREGATIONS = {"mean": "windows averaged", "max": "each label's best window", "vote": "a vote of the windows"}
+AGGREGATIONS = {
+    "mean": "windows averaged",
+    "max": "each label's best window",
+    "vote": "a vote of the windows",
+    "mean_logit": "logits of the windows averaged",
+}
+NUM_TAGS_SHOWN = 5
 # Keys of the recipe's training section that a stranger wants to know, and how to say them.
 TRAINING = {
     "tuning": "tuning",
@@ -42,6 +49,7 @@ def write_card(
 
 def render_card(source: CardSource) -> str:
     """The card, as Markdown with YAML at its top."""
+    window_seconds, hop_seconds = listening_grid(source.extractor)
     return TEMPLATE.read_text(encoding="utf-8").format(
         metadata=card_data(source).to_yaml(),
         name=source.name,
@@ -49,8 +57,10 @@ def render_card(source: CardSource) -> str:
         tasks=_tasks(source),
         num_parameters=f"{source.num_parameters:,}",
         size_mb=source.size_bytes / 1e6,
-        window_seconds=source.extractor["window_seconds"],
-        hop_seconds=source.extractor["hop_seconds"],
+        window_seconds=window_seconds,
+        hop_seconds=hop_seconds,
+        architecture=describe_architecture(source.config),
+        task=usage_task(source.config),
         model=source.repo or source.name,
         example=_example(source),
         training_data=_said(source, "training_data", "what the model learned from"),
@@ -81,8 +91,9 @@ def _tasks(source: CardSource) -> str:
 def _example(source: CardSource) -> str:
     if source.example is None:
         return "" if source.repo else f"\n\nHere `{source.name}` is the folder that this card lies in."
-    first = {task: entries[0] for task in source.task_names if (entries := source.example.get(task))}
-    heard = ", ".join(f"{task} *{entry['label']}* ({entry['score']:.2f})" for task, entry in first.items())
+    best = [(f"{task} ", entries[0]) for task in source.task_names if (entries := source.example.get(task))]
+    best += [("", entry) for entry in source.example.get("tags", [])[:NUM_TAGS_SHOWN]]
+    heard = ", ".join(f"{task}*{entry['label']}* ({entry['score']:.2f})" for task, entry in best)
     name = source.example["file"]
     text = f"For [`{name}`]({name}) the answer is {heard or 'nothing'}; all of it is in [`example_output.json`]"
     return f"\n\n{text}(example_output.json)."

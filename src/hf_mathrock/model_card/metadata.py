@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hf_mathrock.model_card.architecture import architecture_tags
 from hf_mathrock.model_card.facts import is_hub_name
 from hf_mathrock.model_card.figures import METRICS, listed_metrics, set_name
 from hf_mathrock.model_card.source import CardSource
@@ -30,6 +31,7 @@ METRIC_TYPES = {
 LICENCES = {
     "apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
     "mit": "https://opensource.org/license/mit",
+    "isc": "https://opensource.org/license/isc-license-txt",
     "cc0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/legalcode",
     "cc-by-4.0": "https://creativecommons.org/licenses/by/4.0/legalcode",
     "cc-by-sa-4.0": "https://creativecommons.org/licenses/by-sa/4.0/legalcode",
@@ -49,12 +51,17 @@ def card_data(source: CardSource) -> ModelCardData:
         **licence_metadata(source.facts),
         library_name="transformers",
         pipeline_tag="audio-classification",
-        tags=["music", "audio", "custom_code", "hf-mathrock", *source.task_names],
+        tags=_tags(source),
         base_model=base_models(source) or None,
         datasets=source.facts.get("datasets"),
         model_name=source.name if results else None,
         eval_results=results or None,
     )
+
+
+def _tags(source: CardSource) -> list[str]:
+    tasks = [name for name in source.task_names if name != "tag"]  # the taggers' default, which tells nothing
+    return ["music", "audio", "custom_code", "hf-mathrock", *architecture_tags(source.config), *tasks]
 
 
 def licence_metadata(facts: Mapping[str, Any]) -> dict[str, Any]:

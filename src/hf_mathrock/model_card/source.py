@@ -28,7 +28,7 @@ class CardSource:
         songs: Report of the labelled songs it was trained on, from `training_songs.json`, if there is one.
         example: `example_output.json`, if an example lies beside the weights.
         facts: See `CARD_KEYS`.
-        num_parameters: Of all weights.
+        num_parameters: Of the weights that were learned.
         size_bytes: Of the weights' files.
         fingerprint: Of the weights, if it is known.
     """
@@ -139,13 +139,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _num_parameters(weights: Path) -> int:
-    """From the header of a safetensors file: a length of eight bytes, then JSON of name → dtype, shape, offsets."""
+    """From the header of a safetensors file: a length of eight bytes, then JSON of name → dtype, shape, offsets.
+
+    Integers are look-up tables and counters, running statistics are measured: neither was learned.
+    """
     with open(weights, "rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
     total = 0
     for name, tensor in header.items():
-        if name != "__metadata__":
+        if name != "__metadata__" and "F" in tensor["dtype"] and ".running_" not in name:
             size = 1
             for length in tensor["shape"]:
                 size *= length

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,13 @@ from hf_mathrock.publishing.checkpoint import Checkpoint, find_checkpoint
 from hf_mathrock.publishing.example import write_example
 from hf_mathrock.publishing.licence import write_licence
 from hf_mathrock.publishing.privacy import check_no_paths, places_of_this_machine, without_paths
+from hf_mathrock.registry import family, register_now
+
+# Per pipeline, what makes the example's answer hold every window too.
+OVER_TIME: dict[str, dict[str, Any]] = {
+    "mathrock-affect": {"return_segments": True},
+    "music-tagging": {"return_taggram": True},
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,7 @@ class Assembled:
         fingerprint: Of its weights.
         files: Paths in the folder and bytes of each.
         notes: What the publisher should know, a line each.
+        task: The pipeline that it is used by.
     """
 
     folder: Path
@@ -39,6 +47,7 @@ class Assembled:
     fingerprint: str
     files: dict[str, int]
     notes: list[str]
+    task: str
 
 
 def assemble(
@@ -106,7 +115,8 @@ def assemble(
     notes = [checkpoint.note] if checkpoint.note else []
     if late := measured_before(source):
         notes.append(f"the card says: {late} `hf-mathrock evaluate` measures it as it is")
-    return Assembled(out, repo, fingerprint, files, notes + _notes(beside, facts))
+    task = family(source.config["model_type"]).task
+    return Assembled(out, repo, fingerprint, files, notes + _notes(beside, facts), task)
 
 
 def _beside(checkpoint: Checkpoint, results: str | Path | None) -> dict[str, dict[str, Any]]:
@@ -124,12 +134,14 @@ def _beside(checkpoint: Checkpoint, results: str | Path | None) -> dict[str, dic
 
 
 def _pipeline(folder: Path) -> Any:
+    """The pipeline that the checkpoint's family is published for."""
     import transformers
 
-    from hf_mathrock.registry import register_now
-
     register_now()
-    return transformers.pipeline("mathrock-affect", model=str(folder), device="cpu")
+    config = read_json(folder / "config.json") or {}
+    # transformers types its factory by the tasks it ships.
+    pipeline: Callable[..., Any] = transformers.pipeline
+    return pipeline(family(config.get("model_type")).task, model=str(folder), device="cpu")
 
 
 def _save(folder: Path, built: Path, beside: Mapping[str, Mapping[str, Any]]) -> str:
@@ -154,7 +166,7 @@ def _write_example(built: Path, repo: str, fingerprint: str, clip: str | Path | 
     """The example, and what the folder just built says of it."""
     path = write_example(built, clip)
     pipe = _pipeline(built)
-    answer = pipe(str(path), return_segments=True)
+    answer = pipe(str(path), **OVER_TIME.get(pipe.task, {}))
     if answer["model"]["fingerprint"] != fingerprint:
         raise RuntimeError("The folder that was saved holds other weights than those that were loaded.")
     # As it reads for who has fetched the repository.
