@@ -297,10 +297,13 @@ def test_gradient_checkpointing_changes_neither_gradients_nor_statistics(archite
     options: dict[str, Any] = {} if backend is None else {"backend": backend}
     plain, checkpointed = tiny_model(architecture, **options), tiny_model(architecture, **options)
     checkpointed.activation_checkpointing_enable()
+    calls: list[Any] = []
     for model in (plain, checkpointed):
+        model.music_tagger.stages[0].register_forward_pre_hook(lambda module, _: calls.append(module))
         model.train()
         torch.manual_seed(1)
         model(noise(2, model.config.input_samples), labels=torch.ones(2, 5)).loss.backward()
+    assert len(calls) == 1 + 2  # the second model computes its stages again on the way back
     for (name, expected), given in zip(plain.named_parameters(), checkpointed.parameters(), strict=True):
         torch.testing.assert_close(given.grad, expected.grad, atol=1e-5, rtol=1e-4, msg=name)
     for (name, expected), given in zip(plain.named_buffers(), checkpointed.buffers(), strict=True):
