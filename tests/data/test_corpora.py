@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
+from fake_corpora import JAMENDO, audio, jamendo, magna, text
 from hf_mathrock.data import magnatagatune, mtg_jamendo
 from hf_mathrock.data.corpora import CORPORA, corpus_rows
 from hf_mathrock.data.labels import UNKNOWN, encode_labels
@@ -27,16 +27,6 @@ def no_network(monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-
-
-def audio(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.zeros(400), 8000, format="WAV")
-
-
-def text(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, "utf-8")
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -73,34 +63,6 @@ def test_every_corpus_of_the_table_has_a_reader():
 
 
 # --- MTG-Jamendo -----------------------------------------------------------------------------------------------------
-
-JAMENDO = {
-    "train": [
-        ("track_0000948", "artist_000087", "album_000149", "48/948.mp3", "212.7", ["mood/theme---happy"]),
-        (
-            "track_0001100",
-            "artist_000088",
-            "album_000150",
-            "00/1100.mp3",
-            "60.0",
-            ["mood/theme---film", "mood/theme---dark"],
-        ),
-    ],
-    "validation": [("track_0001201", "artist_000090", "album_000160", "01/1201.mp3", "61.5", ["mood/theme---dark"])],
-    "test": [("track_0001302", "artist_000091", "album_000161", "02/1302.mp3", "99.9", ["mood/theme---Epic"])],
-}
-
-
-def jamendo(folder, suffix=".mp3", audio_folder="audio", subset="moodtheme", split=0):
-    for part, tracks in JAMENDO.items():
-        lines = ["TRACK_ID\tARTIST_ID\tALBUM_ID\tPATH\tDURATION\tTAGS"]
-        for *fields, tags in tracks:
-            lines.append("\t".join([*fields, *tags]))
-            audio(folder / audio_folder / fields[3].replace(".mp3", suffix))
-        text(
-            folder / "data" / "splits" / f"split-{split}" / f"autotagging_{subset}-{part}.tsv", "\n".join(lines) + "\n"
-        )
-    return folder
 
 
 @pytest.fixture
@@ -162,9 +124,20 @@ def test_jamendo_with_other_tags_than_published_is_said(tmp_path):
         corpus_rows("mtg-jamendo", jamendo(tmp_path))
 
 
+def test_jamendo_counts_the_tracks_of_the_fifty_tags(tmp_path, monkeypatch):
+    monkeypatch.setitem(mtg_jamendo.NUM_TAGS, "top50tags", 4)
+    jamendo(tmp_path, subset="top50tags")
+    with pytest.warns(UserWarning, match="have 4 tracks of top50tags; published are 54,380"):
+        corpus = corpus_rows("mtg-jamendo:subset=top50tags", tmp_path)
+    assert len(corpus.notes) == 1
+    monkeypatch.setitem(mtg_jamendo.NUM_TRACKS, "top50tags", 4)
+    assert corpus_rows("mtg-jamendo:subset=top50tags", tmp_path).notes == []
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("track\tartist\talbum\t00/1.mp3\t1.0\tsad", "has the tag 'sad'; tags begin with genre---"),
         ("track\tartist\talbum\t../../x.mp3\t1.0\tmood/theme---sad", "lies outside"),
         ("track\tartist\talbum\t/etc/x.mp3\t1.0\tmood/theme---sad", "lies outside"),
         ("track\tartist\talbum\t00/1.mp3\t1.0", "line 2 has 5 columns"),
@@ -179,41 +152,34 @@ def test_jamendo_files_that_were_changed_are_refused(tmp_path, line, said):
 
 # --- MagnaTagATune ---------------------------------------------------------------------------------------------------
 
-CLIPS = {
-    2: ("f/american_bach_soloists-j_s__bach_solo_cantatas-01-bwv54__i_aria-30-59.mp3", ["female voice", "violin"]),
-    6: ("f/american_bach_soloists-j_s__bach_solo_cantatas-01-bwv54__i_aria-146-175.mp3", []),
-    14: ("c/lvx_nova-lvx_nova-01-contimune-30-59.mp3", ["ambient", "no vocals"]),
-    25: ("0/american_bach_soloists-j_s__bach__cantatas_volume_v-01-gleichwie_der_regen-0-29.mp3", ["guitar"]),
-    99: ("b/odd.mp3", ["choral", "eastern"]),
-    35644: (magnatagatune.UNREADABLE[35644], ["rock"]),
-}
+
+@pytest.fixture
+def whole_magna(monkeypatch):
+    """As if these few clips were all that are published."""
+    counts = {"drop": {"train": 2, "validation": 1, "test": 1}, "keep": {"train": 2, "validation": 1, "test": 2}}
+    monkeypatch.setattr(magnatagatune, "PUBLISHED", counts)
 
 
-def magna(folder, audio_folder="mp3"):
-    # The published columns go by no order that matters, and there are more tags than are used.
-    tags = ["eastern", *sorted(magnatagatune.TAGS)]
-    lines = ["\t".join(f'"{name}"' for name in ("clip_id", *tags, "mp3_path"))]
-    for clip, (path, its_tags) in CLIPS.items():
-        lines.append("\t".join(f'"{cell}"' for cell in (clip, *(int(tag in its_tags) for tag in tags), path)))
-        audio(folder / audio_folder / path)
-    text(folder / "annotations_final.csv", "\n".join(lines) + "\n")
-    return folder
-
-
-def test_magnatagatune_labels_are_in_the_order_of_musicnn():
+def test_magnatagatune_labels_are_in_the_order_of_musicnn(tmp_path, whole_magna):
     path = Path(__file__).parents[3] / "shared/reference/musicnn/golden.npz"
     if not path.is_file():
         pytest.skip("the reference ../shared/reference/musicnn is not here")
+    (task,) = corpus_rows("magnatagatune", magna(tmp_path)).tasks
     with np.load(path) as golden:
-        assert list(magnatagatune.TAGS) == golden["tags_MTT"].tolist()
+        assert task["labels"] == golden["tags_MTT"].tolist()
 
 
-def test_magnatagatune_has_fifty_tags():
-    assert len(set(magnatagatune.TAGS)) == 50
+def test_magnatagatune_with_other_clips_than_published_is_said(tmp_path, monkeypatch):
+    counts = {"drop": {"train": 2, "validation": 5, "test": 1}, "keep": {"train": 6, "validation": 1, "test": 2}}
+    monkeypatch.setattr(magnatagatune, "PUBLISHED", counts)
+    with pytest.warns(UserWarning, match="has 1 clips for validation .untagged='drop'., published are 5"):
+        assert len(corpus_rows("magnatagatune", magna(tmp_path)).notes) == 1
+    with pytest.warns(UserWarning, match="has 2 clips for train .untagged='keep'., published are 6"):
+        assert len(corpus_rows("magnatagatune", tmp_path, untagged="keep").notes) == 1
 
 
 @pytest.mark.parametrize("audio_folder", ["mp3", "audio", ""])
-def test_magnatagatune_is_split_by_folder_without_the_untagged_and_the_unreadable(tmp_path, audio_folder):
+def test_magnatagatune_is_split_by_folder_without_the_untagged_and_the_unreadable(tmp_path, audio_folder, whole_magna):
     corpus = corpus_rows("magnatagatune", magna(tmp_path, audio_folder))
     assert [(row["clip_id"], row["split"], sorted(row["tag"])) for row in corpus.rows] == [
         ("2", "test", ["female voice", "violin"]),
@@ -224,14 +190,14 @@ def test_magnatagatune_is_split_by_folder_without_the_untagged_and_the_unreadabl
     assert corpus.notes == []
 
 
-def test_magnatagatune_keeps_the_untagged_as_negatives_if_asked(tmp_path):
+def test_magnatagatune_keeps_the_untagged_as_negatives_if_asked(tmp_path, whole_magna):
     corpus = corpus_rows("magnatagatune", magna(tmp_path), untagged="keep")
     (row,) = [row for row in corpus.rows if row["clip_id"] == "6"]
     np.testing.assert_array_equal(encode_labels(corpus.tasks, row)["tag"], np.zeros(50))
     assert "35644" not in {row["clip_id"] for row in corpus.rows}
 
 
-def test_clips_of_one_song_are_one_work_and_albums_of_one_artist_share_him(tmp_path):
+def test_clips_of_one_song_are_one_work_and_albums_of_one_artist_share_him(tmp_path, whole_magna):
     rows = {row["clip_id"]: row for row in corpus_rows("magnatagatune", magna(tmp_path), untagged="keep").rows}
     assert rows["2"]["work"] == rows["6"]["work"] != rows["25"]["work"]
     assert rows["2"]["artist"] == rows["25"]["artist"] == "american_bach_soloists"

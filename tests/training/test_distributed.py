@@ -2,6 +2,7 @@
 """Two processes train as one does. Run by `torchrun`, this file is one of the two."""
 
 import copy
+import itertools
 import json
 import os
 import subprocess
@@ -17,7 +18,11 @@ from transformers import TrainerCallback
 from hf_mathrock import MathRockConfig, MathRockFeatureExtractor, MathRockForAudioClassification, MathRockTrainer
 from hf_mathrock.data.collator import MathRockCollator
 from hf_mathrock.training.arguments import MathRockTrainingArguments
-from hf_mathrock.training.distributed import SynchronisedBatchNorm2d, synchronised_batch_norm
+from hf_mathrock.training.distributed import (
+    SynchronisedBatchNorm1d,
+    SynchronisedBatchNorm2d,
+    synchronised_batch_norm,
+)
 
 # By name: training arguments, and whether the rows come as a stream.
 RUNS = {
@@ -27,6 +32,7 @@ RUNS = {
     "stream": ({"class_weights": "none"}, True),
 }
 EXTRACTOR = MathRockFeatureExtractor(window_seconds=1.0, hop_seconds=1.0)
+BATCH_NORMS = {nn.BatchNorm1d: SynchronisedBatchNorm1d, nn.BatchNorm2d: SynchronisedBatchNorm2d}
 BATCH_NORM_SHAPES = [(3, 4, 5, 1), (2, 4, 5, 1)]  # of the two processes
 
 
@@ -135,17 +141,18 @@ def normalised(norm, inputs):
     }
 
 
-def batch_norm(momentum):
+def batch_norm(momentum, kind=nn.BatchNorm2d):
     torch.manual_seed(5)
-    norm = nn.BatchNorm2d(4, momentum=momentum)
+    norm = kind(4, momentum=momentum)
     nn.init.normal_(norm.weight)
     nn.init.normal_(norm.bias)
     return norm
 
 
-def batch_norm_inputs():
+def batch_norm_inputs(kind=nn.BatchNorm2d):
     torch.manual_seed(6)
-    return [20 * torch.randn(shape) - 60 for shape in BATCH_NORM_SHAPES]
+    inputs = [20 * torch.randn(shape) - 60 for shape in BATCH_NORM_SHAPES]
+    return inputs if kind is nn.BatchNorm2d else [part[..., 0] for part in inputs]
 
 
 def worker(folder):
@@ -156,14 +163,14 @@ def worker(folder):
         num_accumulated = settings.get("gradient_accumulation_steps", 1)
         results[run] = trained(model, folder, 4 // num_accumulated, run, num_accumulated)
     rank = torch.distributed.get_rank()
-    for momentum in (0.1, None):
-        norm = batch_norm(momentum)
+    for momentum, kind in itertools.product((0.1, None), BATCH_NORMS):
+        norm, inputs = batch_norm(momentum, kind), batch_norm_inputs(kind)[rank]
         with synchronised_batch_norm(norm):
-            assert type(norm) is SynchronisedBatchNorm2d
-            results[f"norm {momentum}"] = normalised(norm, batch_norm_inputs()[rank])
-            evaluated = norm.eval()(batch_norm_inputs()[rank])
-        assert type(norm) is nn.BatchNorm2d
-        torch.testing.assert_close(evaluated, norm(batch_norm_inputs()[rank]), rtol=0, atol=0)
+            assert type(norm) is BATCH_NORMS[kind]
+            results[f"{kind.__name__} {momentum}"] = normalised(norm, inputs)
+            evaluated = norm.eval()(inputs)
+        assert type(norm) is kind
+        torch.testing.assert_close(evaluated, norm(inputs), rtol=0, atol=0)
     torch.save(results, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -219,10 +226,11 @@ def test_two_processes_end_with_the_weights_and_the_log_of_one(run, one, two):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", BATCH_NORMS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("momentum", [0.1, None])
-def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(momentum, two):
-    parts = [process[f"norm {momentum}"] for process in two]
-    expected = normalised(batch_norm(momentum), torch.cat(batch_norm_inputs()))
+def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(momentum, kind, two):
+    parts = [process[f"{kind.__name__} {momentum}"] for process in two]
+    expected = normalised(batch_norm(momentum, kind), torch.cat(batch_norm_inputs(kind)))
     for name in ("output", "input"):
         torch.testing.assert_close(torch.cat([part[name] for part in parts]), expected[name], rtol=1e-4, atol=1e-5)
     for name in ("weight", "bias"):  # a process's own share

@@ -56,7 +56,13 @@ class Augmentation:
             if strength == "heavy":
                 steps += [
                     AddColoredNoise(min_snr_in_db=15.0, max_snr_in_db=40.0, p=0.5, **options),
-                    LowPassFilter(min_cutoff_freq=3_000, max_cutoff_freq=12_000, p=0.3, **options),
+                    LowPassFilter(
+                        # Below half the rate: nothing is above that.
+                        min_cutoff_freq=min(3_000, 0.25 * sampling_rate),
+                        max_cutoff_freq=min(12_000, 0.49 * sampling_rate),
+                        p=0.3,
+                        **options,
+                    ),
                     HighPassFilter(min_cutoff_freq=30, max_cutoff_freq=300, p=0.3, **options),
                 ]
             self._steps = Compose(steps, output_type="tensor")

@@ -12,12 +12,12 @@ import torch
 
 from hf_mathrock.data.augmentation import Augmentation
 from hf_mathrock.data.content import recording_name
-from hf_mathrock.data.excerpts import middle_window, random_window, silent_window
+from hf_mathrock.data.excerpts import filling_windows, middle_window, random_window, silent_window
 from hf_mathrock.data.labels import row_labels
 from hf_mathrock.models.audio_input import AudioReadError, AudioWindow
 from hf_mathrock.models.objectives import UNKNOWN
 
-# Inputs computed before: those of the extractor, or the outputs of frozen backbones.
+# Inputs computed before: those of an extractor, or the outputs of frozen backbones.
 READY_INPUTS = ("input_values", "attention_mask", "input_features", "wavlm_embeddings", "clap_audio_embeddings")
 
 
@@ -25,7 +25,7 @@ class MathRockCollator:
     """Make batches of rows that hold audio, or inputs computed before, beside label columns.
 
     A row has an `audio` column in any form `open_audio` reads, or a `window` of it, or inputs without the batch
-    dimension: `input_values`, `input_features` and perhaps `attention_mask` as the extractor gives them, or
+    dimension: whatever of `input_values`, `input_features` and `attention_mask` the extractor gives, or
     `wavlm_embeddings` and `clap_audio_embeddings`. Of audio longer than a window, training takes a window at random and
     evaluation the middle one. Labels stand in one column per task, as `encode_label` accepts them, or ready-made under
     `labels`; every batch has every task's labels, -100 where unknown.
@@ -34,7 +34,7 @@ class MathRockCollator:
     are an error.
 
     Args:
-        feature_extractor: The model's `MathRockFeatureExtractor`.
+        feature_extractor: The model's, of any family.
         tasks: `model.config.tasks`.
         train: Whether windows are drawn at random, by torch's generator: the `Trainer` seeds it, for every worker anew,
             and keeps it in its checkpoints.
@@ -53,7 +53,7 @@ class MathRockCollator:
         max_broken: int = 10,
         with_files: bool = False,
     ) -> None:
-        self.feature_extractor = feature_extractor
+        self.feature_extractor = filling_windows(feature_extractor) if train else feature_extractor
         self.tasks = tasks
         self.train = train
         self.max_broken = max_broken
@@ -100,7 +100,7 @@ class MathRockCollator:
         try:
             if not self.train:
                 return middle_window(row["audio"], extractor, extractor.sampling_rates)
-            # What is changed is changed once, at the higher rate, so that both streams hear the same.
+            # What is changed is changed once, at the highest rate, so that all streams hear the same.
             rates = extractor.sampling_rates if self._augmentation is None else (extractor.sampling_rate,)
             return random_window(row["audio"], extractor, rates)
         except AudioReadError as error:
@@ -118,17 +118,20 @@ class MathRockCollator:
             return None
 
     def _varied(self, windows: list[AudioWindow]) -> list[AudioWindow]:
-        """The windows after augmentation, at both rates."""
+        """The windows after augmentation, at all rates."""
         if self._augmentation is None or self.feature_extractor.sampling_rate not in windows[0].audio:
             return windows
         import soxr
 
-        high, low = self.feature_extractor.sampling_rate, self.feature_extractor.wavlm_sampling_rate
+        high = self.feature_extractor.sampling_rate
         lengths = torch.tensor([len(window.audio[high]) for window in windows])
         padded = torch.zeros(len(windows), int(lengths.max()))
         for row, window in zip(padded, windows, strict=True):
             row[: len(window.audio[high])] = torch.from_numpy(window.audio[high])
         for row, window in zip(self._augmentation(padded, lengths), windows, strict=True):
             waveform = row[: len(window.audio[high])].numpy()
-            window.audio = {high: waveform, low: soxr.resample(waveform, high, low, quality="HQ")}
+            window.audio = {
+                rate: waveform if rate == high else soxr.resample(waveform, high, rate, quality="HQ")
+                for rate in self.feature_extractor.sampling_rates
+            }
         return windows

@@ -47,6 +47,7 @@ CORPORA: dict[str, str] = {
     "pyjama": "pyjama_corpus:pyjama_rows",
     "mtg-jamendo": "mtg_jamendo:mtg_jamendo_rows",
     "magnatagatune": "magnatagatune:magnatagatune_rows",
+    "million-song": "million_song:million_song_rows",
     "ballroom": _MIRDATA,
     "beatport_key": _MIRDATA,
     "brid": _MIRDATA,
@@ -70,7 +71,8 @@ def corpus_rows(name: str, folder: str | os.PathLike[str], **options: Any) -> Co
         name: A key of `CORPORA`; options may follow it, as in "mtg-jamendo:subset=genre,split=1".
         folder: Where the corpus lies; for "pyjama" also a `.pyjama` file.
         options: What the corpus' own function takes beside the folder, such as `subset` and `split` of "mtg-jamendo",
-            `untagged` of "magnatagatune", `hdf5` and `cache_dir` of "pyjama", `version` and `index` of mirdata's.
+            `untagged` of "magnatagatune", `split` and `files` of "million-song", `hdf5` and `cache_dir` of "pyjama",
+            `version` and `index` of mirdata's.
 
     Returns:
         The corpus; it has at least one row.

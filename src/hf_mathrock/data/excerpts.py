@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def random_window(audio: Any, extractor: Any, sampling_rates: tuple[int, ...]) -
         for _ in range(_ATTEMPTS):
             place = torch.rand(()).item()
             try:
-                window = source.excerpt(place * latest, length, sampling_rates)
+                window = _excerpt(source, place * latest, length, sampling_rates)
             except AudioReadError as error:
                 if error.reason != "empty":
                     raise
@@ -54,11 +55,18 @@ def middle_window(audio: Any, extractor: Any, sampling_rates: tuple[int, ...]) -
             return _from_the_grid(source, length, sampling_rates, 0.5)
         seconds = source.info.claimed_frames / source.info.sampling_rate
         try:
-            return source.excerpt(max(0.0, (seconds - length) / 2), length, sampling_rates)
+            return _excerpt(source, max(0.0, (seconds - length) / 2), length, sampling_rates)
         except AudioReadError as error:
             if error.reason != "empty":
                 raise
             return _from_the_grid(source, length, sampling_rates, 0.5)
+
+
+def _excerpt(source: AudioSource, start: float, length: float, sampling_rates: tuple[int, ...]) -> AudioWindow:
+    """A window of at most its length at each rate: half a sample of the source may be more than one of theirs."""
+    window = source.excerpt(start, length, sampling_rates)
+    window.audio = {rate: samples[: round(length * rate)] for rate, samples in window.audio.items()}
+    return window
 
 
 def _from_the_grid(source: AudioSource, length: float, sampling_rates: tuple[int, ...], place: float) -> AudioWindow:
@@ -73,3 +81,16 @@ def silent_window(extractor: Any) -> AudioWindow:
     return AudioWindow(
         0, 0.0, 1.0, {rate: np.zeros(rate, dtype=np.float32) for rate in extractor.sampling_rates}, ["silent"]
     )
+
+
+def filling_windows(extractor: Any) -> Any:
+    """An extractor that repeats short recordings up to a whole window, where it could also hand them on as they are.
+
+    For training: a batch then has one length. Rows of different lengths go through a tagger one length at a time, and
+    its batch norms would take the statistics of each lot by itself.
+    """
+    if not hasattr(extractor, "min_samples"):
+        return extractor
+    filling = copy.copy(extractor)
+    filling.min_samples = filling.max_samples = None
+    return filling

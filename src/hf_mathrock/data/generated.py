@@ -18,11 +18,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from hf_mathrock.data.labels import encode_labels
+from hf_mathrock.data.excerpts import filling_windows
+from hf_mathrock.data.labels import closest, encode_labels
 from hf_mathrock.models.audio_input import open_audio
 from hf_mathrock.synthesis import RECIPE_VERSION
 from hf_mathrock.synthesis.composer import compose
 from hf_mathrock.synthesis.renderer import render
+from hf_mathrock.synthesis.tags import TAGS, tag_task, tags_between
+from hf_mathrock.synthesis.variation import draw_variation, perform
 
 Augmentation = Literal["none", "light", "heavy"]
 
@@ -44,6 +47,11 @@ class GeneratedSplit:
     sampling_rate: int = 44_100
 
 
+def tasks_of_pieces() -> list[dict[str, Any]]:
+    """What a tagger that brings no tasks learns of generated pieces: their tags."""
+    return [tag_task()]
+
+
 def render_piece(split: GeneratedSplit, index: int) -> tuple[np.ndarray, Any]:
     """One piece of a split: stereo audio `(2, num_samples)` and the `Piece` with its labels."""
     piece = compose(split.seed + index, seconds=split.seconds)
@@ -52,7 +60,7 @@ def render_piece(split: GeneratedSplit, index: int) -> tuple[np.ndarray, Any]:
 
 def _window_inputs(
     split: GeneratedSplit, extractor: Any, tasks: Sequence[Mapping[str, Any]], index: int
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], dict[str, Any]]:
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
     """Model inputs, encoded labels and facts of one piece's middle window."""
     torch.set_num_threads(1)
     audio, piece = render_piece(split, index)
@@ -66,6 +74,8 @@ def _window_inputs(
     begin, end = start / split.sampling_rate, (start + length) / split.sampling_rate
     # The labels of the section that fills most of the window.
     section = max(piece.sections, key=lambda part: min(part.end, end) - max(part.start, begin))
+    known = next((task["labels"] for task in tasks if task["name"] == "tag"), ())
+    tags = tags_between(perform(piece, draw_variation(piece.seed)), begin, end)
     labels = encode_labels(
         tasks,
         {
@@ -73,29 +83,32 @@ def _window_inputs(
             "vibe": section.labels.vibe,
             "intensity": section.labels.intensity,
             "tempo": section.labels.tempo,
+            "tag": [tag for tag in tags if tag in known],
         },
     )
-    return (
-        inputs["input_values"][0].numpy().astype(np.float16),
-        inputs["input_features"][0].numpy().astype(np.float16),
-        labels,
-        {"work_id": piece.work_id, "bpm": piece.bpm},
-    )
+    arrays = {name: value[0].numpy().astype(np.float16) for name, value in inputs.items() if name.startswith("input_")}
+    return arrays, labels, {"work_id": piece.work_id, "bpm": piece.bpm}
 
 
 class GeneratedWindows(Dataset):
     """A split of generated music as model inputs.
 
-    Inputs are stored as float16, which keeps log-mel values to 0.03 dB.
+    Inputs are stored as float16, which keeps log-mel values to 0.03 dB. A row has those of the extractor but the
+    `attention_mask`: a piece fills its window.
 
     Args:
         split: Which pieces.
         extractor: The model's extractor.
-        tasks: `MathRockConfig.tasks`.
+        tasks: Those of the model's config: of "emotion", "vibe", "intensity", "tempo" and "tag" (any of
+            `synthesis.tags.TAGS`) the labels are known.
         cache_dir: Folder in which the inputs of every split are kept; a split is computed once.
-        augment: Vary what the labels do not depend on, for training: "light" or "heavy", see `_augmented`; "none".
+        augment: Vary what the labels do not depend on, for training: "light" or "heavy", see `_augmented` and
+            `_varied_waveform`; "none". Of a spectrogram alone "light" turns it round in time, and "heavy" is refused.
         num_workers: Processes that compute a new split.
         progress: Called with (pieces done, pieces wanted).
+
+    Raises:
+        ValueError: There is no such augmentation or tag, or pieces are shorter than the model's window.
     """
 
     def __init__(
@@ -109,28 +122,55 @@ class GeneratedWindows(Dataset):
         num_workers: int = 2,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
+        if augment not in get_args(Augmentation):
+            raise ValueError(f"`augment` is {augment!r}; allowed: {', '.join(get_args(Augmentation))}.")
+        _check_split(split, extractor, tasks)
+        extractor = filling_windows(extractor)
         folder = Path(cache_dir) / _key(split, extractor, tasks)
         if not (folder / "facts.json").exists():
             _compute(split, extractor, tasks, folder, num_workers, progress)
-        self._values = np.load(folder / "input_values.npy", mmap_mode="r")
-        self._features = np.load(folder / "input_features.npy", mmap_mode="r")
+        self._inputs = {
+            path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("input_*.npy"), reverse=True)
+        }
+        if augment == "heavy" and "input_values" not in self._inputs:
+            raise ValueError(
+                "`augment` is 'heavy', which changes the waveform, and this model's extractor keeps only the "
+                "spectrogram; allowed: none, light."
+            )
         with np.load(folder / "labels.npz") as stored:
             labels = dict(stored)
         self.encoded_labels = [{name: labels[name][row] for name in labels} for row in range(split.num)]
         self.facts: list[dict[str, Any]] = json.loads((folder / "facts.json").read_text())
-        if augment not in get_args(Augmentation):
-            raise ValueError(f"`augment` is {augment!r}; allowed: {', '.join(get_args(Augmentation))}.")
         self._augment = augment
 
     def __len__(self) -> int:
         return len(self.encoded_labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        values = self._values[index].astype(np.float32)
-        features = self._features[index].astype(np.float32)
+        row: dict[str, Any] = {name: values[index].astype(np.float32) for name, values in self._inputs.items()}
         if self._augment != "none":
-            values, features = self._augmented(values, features)
-        return {"input_values": values, "input_features": features, "labels": self.encoded_labels[index]}
+            if len(row) > 1:
+                row["input_values"], row["input_features"] = self._augmented(row["input_values"], row["input_features"])
+            elif "input_values" in row:
+                row["input_values"] = self._varied_waveform(row["input_values"])
+            else:
+                row["input_features"] = _turned(row["input_features"], _own_generator())
+        return {**row, "labels": self.encoded_labels[index]}
+
+    def _varied_waveform(self, values: np.ndarray) -> np.ndarray:
+        """Turn a waveform round in time, play it on other equipment, and silence a moment of it.
+
+        Light: another level. Heavy: level, tilt, contrast and a floor of noise.
+        """
+        random = _own_generator()
+        values = _turned(values, random)
+        if self._augment == "heavy":
+            values = _other_waveform(values, random)
+        else:
+            values = values * np.float32(10 ** (random.uniform(-10, 10) / 20))
+        begin = int(random.integers(len(values)))
+        values[begin : begin + int(random.integers(1 + len(values) // 20))] = 0
+        return values
 
     def _augmented(self, values: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Turn the window round in time, play it on other equipment, and hide a band and a moment of it.
@@ -139,8 +179,7 @@ class GeneratedWindows(Dataset):
         mel frames. Light: one level for both and a colour of the spectrogram. Heavy: level, colour, contrast between
         loud and soft and a floor of noise, drawn for each stream: what another renderer does differently to the notes.
         """
-        # Of torch's generator, which every worker has its own of and checkpoints keep.
-        random = np.random.default_rng(int(torch.randint(2**62, ())))
+        random = _own_generator()
         num_frames = features.shape[1] - 1
         shift = int(random.integers(num_frames))
         values = np.roll(values, shift * (len(values) // num_frames))
@@ -160,6 +199,29 @@ class GeneratedWindows(Dataset):
         first_frame = int(random.integers(num_frames))
         values[first_frame * step : (first_frame + length) * step] = 0
         return values, features
+
+
+def _own_generator() -> np.random.Generator:
+    """Seeded by torch's generator, which every worker has its own of and checkpoints keep."""
+    return np.random.default_rng(int(torch.randint(2**62, ())))
+
+
+def _turned(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The sound begun at another moment, its beginning played after its end; time is the first axis."""
+    return np.roll(values, int(random.integers(len(values))), axis=0)
+
+
+def _check_split(split: GeneratedSplit, extractor: Any, tasks: Sequence[Mapping[str, Any]]) -> None:
+    if split.seconds < extractor.window_seconds:
+        raise ValueError(
+            f"The pieces last about {split.seconds:g} s, and the model hears {extractor.window_seconds:g} s at a time: "
+            "give `seconds` of that length at least."
+        )
+    for task in tasks:
+        if task["name"] == "tag" and (unknown := [label for label in task["labels"] if label not in TAGS]):
+            near = closest(unknown[0], TAGS)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(TAGS)}."
+            raise ValueError(f"Generated pieces have no tag {unknown[0]!r}; {hint}")
 
 
 def _key(split: GeneratedSplit, extractor: Any, tasks: Sequence[Mapping[str, Any]]) -> str:
@@ -207,23 +269,21 @@ def _compute(
     """Fill `folder`; `facts.json` is written last and marks it as whole."""
     folder.mkdir(parents=True, exist_ok=True)
     one = partial(_window_inputs, split, extractor, tasks)
-    values = features = None
+    stored: dict[str, np.ndarray] = {}
     labels: dict[str, list[np.ndarray]] = {task["name"]: [] for task in tasks}
     facts = []
     # Spawned, not forked: torch's threads do not survive a fork.
     with ProcessPoolExecutor(num_workers, mp_context=get_context("spawn")) as pool:
         for index, row in enumerate(pool.map(one, range(split.num), chunksize=8)):
-            if values is None or features is None:
-                values, features = (
-                    np.lib.format.open_memmap(
+            for name, array in row[0].items():
+                if name not in stored:
+                    stored[name] = np.lib.format.open_memmap(
                         folder / f"{name}.npy", mode="w+", dtype=array.dtype, shape=(split.num, *array.shape)
                     )
-                    for name, array in (("input_values", row[0]), ("input_features", row[1]))
-                )
-            values[index], features[index] = row[0], row[1]
-            for name, label in row[2].items():
+                stored[name][index] = array
+            for name, label in row[1].items():
                 labels[name].append(label)
-            facts.append(row[3])
+            facts.append(row[2])
             if progress is not None:
                 progress(index + 1, split.num)
     arrays: dict[str, Any] = {name: np.stack(stacked) for name, stacked in labels.items()}

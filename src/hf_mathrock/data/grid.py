@@ -13,7 +13,6 @@ from torch.utils.data import Dataset
 from hf_mathrock.data.excerpts import silent_window
 from hf_mathrock.data.labels import row_labels
 from hf_mathrock.models.audio_input import AudioReadError, AudioSource, AudioWindow, open_audio
-from hf_mathrock.models.audio_windows import count_windows
 from hf_mathrock.models.objectives import UNKNOWN
 
 
@@ -59,10 +58,8 @@ class GridWindows(Dataset):
     def _count(self, source: AudioSource) -> int:
         extractor = self._extractor
         if source.info.claimed_frames is None:
-            return sum(1 for _ in source.windows(extractor.window_seconds, extractor.hop_seconds, (16_000,)))
-        return count_windows(
-            source.info.claimed_frames, source.info.sampling_rate, extractor.window_seconds, extractor.hop_seconds
-        )
+            return sum(1 for _ in extractor.windows(source))
+        return extractor.count_windows(source.info.claimed_frames, source.info.sampling_rate)
 
     def __len__(self) -> int:
         return len(self.song_ids)
@@ -93,8 +90,7 @@ class GridWindows(Dataset):
             self._source.close()
         self._last, extractor = None, self._extractor
         self._source = open_audio(audio, extractor.sampling_rate)
-        grid = self._source.windows(extractor.window_seconds, extractor.hop_seconds, extractor.sampling_rates)
-        self._open = song, grid
+        self._open = song, extractor.windows(self._source)
 
     def __getstate__(self) -> dict[str, Any]:
         """For workers: everything but the open file."""

@@ -3,12 +3,14 @@
 
 Source: Law et al., "Evaluation of Algorithms Using Games: The Case of Music Tagging", ISMIR 2009. Licence: the audio is
 Magnatune's, CC BY-NC-SA. Labels are the 50 most frequent tags, by falling count, as musicnn and the models compared by
-Won et al. (2020) put them; synonyms ("female vocal", "female voice") stay apart, as they do in every published figure.
+Won et al. (2020) put them (`models/tag_vocabularies.py`); synonyms ("female vocal", "female voice") stay apart, as they
+do in every published figure.
 
 The published split goes by folder: 0 to b train, c validation, d to f test. The clips of a song lie in one folder, the
 albums of an artist do not, so artists leak. Two versions are in use, and their figures do not compare:
 
-    untagged="drop"    clips without any of the 50 tags are left out: 15,247 / 1,529 / 4,332 (Won et al. 2020)
+    untagged="drop"    clips without any of the 50 tags are left out: 15,244 / 1,529 / 4,332 (Won et al. 2020;
+                       15,247 with the unreadable)
     untagged="keep"    they stay, as negatives for every tag: 18,706 / 1,825 / 5,329 (musicnn)
 """
 
@@ -19,17 +21,18 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from hf_mathrock.models.tag_vocabularies import MAGNATAGATUNE_TAGS
+
 from .corpora import CorpusRows, inside, keep_present
 
 Untagged = Literal["drop", "keep"]
 
-TAGS: tuple[str, ...] = (
-    *("guitar", "classical", "slow", "techno", "strings", "drums", "electronic", "rock", "fast", "piano"),
-    *("ambient", "beat", "violin", "vocal", "synth", "female", "indian", "opera", "male", "singing"),
-    *("vocals", "no vocals", "harpsichord", "loud", "quiet", "flute", "woman", "male vocal", "no vocal", "pop"),
-    *("soft", "sitar", "solo", "man", "classic", "choir", "voice", "new age", "dance", "male voice"),
-    *("female vocal", "beats", "harp", "cello", "no voice", "weird", "country", "metal", "female voice", "choral"),
-)
+# Clips per split. Of the training clips with a tag 15,247 are published with the unreadable, and 15,244 (Lee et al.
+# 2017) without.
+PUBLISHED: dict[Untagged, dict[str, int]] = {
+    "drop": {"train": 15_244, "validation": 1_529, "test": 4_332},
+    "keep": {"train": 18_706, "validation": 1_825, "test": 5_329},
+}
 # Published with 0 bytes or unreadable, and left out of every published split.
 UNREADABLE: dict[int, str] = {
     35644: "6/norine_braun-now_and_zen-08-gently-117-146.mp3",
@@ -66,10 +69,24 @@ def magnatagatune_rows(folder: Path, untagged: Untagged = "drop", audio: str | P
     root = Path(audio) if audio is not None else _audio_folder(folder)
     for row in rows:
         row["audio"] = str(inside(root, row["song"], "annotations_final.csv"))
-    kept, notes = keep_present(rows, folder, _LAYOUT)
-    tasks = [{"name": "tag", "type": "multi_label", "labels": list(TAGS)}]
+    notes = _count_notes(rows, untagged)
+    kept, missing_notes = keep_present(rows, folder, _LAYOUT)
+    tasks = [{"name": "tag", "type": "multi_label", "labels": list(MAGNATAGATUNE_TAGS)}]
     without = "without" if untagged == "drop" else "with"
-    return CorpusRows(kept, tasks, f"magnatagatune, 50 tags, {without} untagged clips", notes)
+    return CorpusRows(kept, tasks, f"magnatagatune, 50 tags, {without} untagged clips", notes + missing_notes)
+
+
+def _count_notes(rows: list[dict[str, Any]], untagged: Untagged) -> list[str]:
+    """What to say where the annotations are not those that figures are published on."""
+    notes = []
+    for split, published in PUBLISHED[untagged].items():
+        count = sum(row["split"] == split for row in rows)
+        if not published <= count <= published + (len(UNREADABLE) if split == "train" else 0):
+            notes.append(
+                f"annotations_final.csv has {count:,} clips for {split} (untagged={untagged!r}), published are "
+                f"{published:,}; figures are not comparable with published ones"
+            )
+    return notes
 
 
 def _audio_folder(folder: Path) -> Path:
@@ -86,12 +103,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t")
         header = next(reader, [])
-        absent = [name for name in ("clip_id", *TAGS, "mp3_path") if name not in header]
+        absent = [name for name in ("clip_id", *MAGNATAGATUNE_TAGS, "mp3_path") if name not in header]
         if absent:
             raise ValueError(
                 f"{path} has no column {', '.join(map(repr, absent[:5]))}; take the file as published (tab-separated)."
             )
-        columns = {tag: header.index(tag) for tag in TAGS}
+        columns = {tag: header.index(tag) for tag in MAGNATAGATUNE_TAGS}
         clip_column, path_column = header.index("clip_id"), header.index("mp3_path")
         for line in reader:
             if len(line) != len(header):

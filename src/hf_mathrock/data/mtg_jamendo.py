@@ -19,6 +19,9 @@ Subset = Literal["top50tags", "genre", "instrument", "moodtheme"]
 
 # Tags in the published splits, the same in all five.
 NUM_TAGS: dict[str, int] = {"top50tags": 50, "genre": 87, "instrument": 40, "moodtheme": 56}
+# The three files of a split together, as the repository's README counts the tracks of the subset.
+NUM_TRACKS: dict[str, int] = {"top50tags": 54_380}
+_CATEGORIES = ("genre---", "instrument---", "mood/theme---")
 _COLUMNS = ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS"]
 _LAYOUT = (
     "The folder should hold the repository's `data/` (with `splits/split-0/` and so on) and the audio as "
@@ -55,6 +58,11 @@ def mtg_jamendo_rows(
             f"the three files of split {split} have {len(labels)} tags of {subset}; published are {NUM_TAGS[subset]}, "
             "so figures are not comparable with published ones"
         )
+    if len(rows) != NUM_TRACKS.get(subset, len(rows)):
+        notes.append(
+            f"the three files of split {split} have {len(rows):,} tracks of {subset}; published are "
+            f"{NUM_TRACKS[subset]:,}, so figures are not comparable with published ones"
+        )
     _find_audio(rows, [Path(audio)] if audio is not None else _audio_folders(folder))
     kept, missing_notes = keep_present(rows, folder, _LAYOUT)
     tasks = [{"name": subset, "type": "multi_label", "labels": labels}]
@@ -87,6 +95,11 @@ def _read(path: Path, subset: str, part: str) -> list[dict[str, Any]]:
         if len(fields) < len(_COLUMNS) or not fields[3].endswith(".mp3"):
             raise ValueError(f"{path}, line {number} has {len(fields)} columns; a track has 6 or more, the 4th an mp3.")
         track, artist, album, song, duration, *tags = fields
+        if bare := [tag for tag in tags if not tag.startswith(_CATEGORIES)]:
+            raise ValueError(
+                f"{path}, line {number} has the tag {bare[0]!r}; tags begin with {', '.join(_CATEGORIES)}. Take the "
+                "file as published: the order of labels goes by these names."
+            )
         rows.append(
             {
                 "audio": "",

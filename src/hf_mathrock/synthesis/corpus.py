@@ -2,7 +2,7 @@
 """Writes a folder of composed and rendered pieces that `datasets.load_dataset("audiofolder", ...)` reads.
 
     corpus.json      what the corpus was made with
-    metadata.jsonl   a line per piece: labels, BPM, key, meters, sections, and where the rest lies
+    metadata.jsonl   a line per piece: labels, tags, BPM, key, meters, sections, and where the rest lies
     audio/           the recordings
     scores/          a JSON file per piece: beats, bars, chords, notes, drum strokes, the recording's settings
     midi/            the same notes as MIDI
@@ -34,6 +34,7 @@ from .composer import compose
 from .midi import write_midi
 from .renderer import render
 from .score import Labels, Piece
+from .tags import piece_tags
 from .variation import Variation, draw_variation, perform
 
 AudioFormat = Literal["flac", "wav", "ogg", "mp3"]
@@ -104,7 +105,7 @@ def write_corpus(
         done += 1
         if progress:
             progress(done, num)
-    lines = [json.loads(score.read_text("utf-8"))["metadata"] for score in sorted((folder / "scores").glob("*.json"))]
+    lines = [_tagged(json.loads(score.read_text("utf-8"))["metadata"], recipe) for score in _scores(folder)]
     _write_text(folder / "metadata.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return folder
 
@@ -137,6 +138,18 @@ def _write_all(folder: Path, recipe: _Recipe, seeds: list[int], num_workers: int
         yield from pool.map(
             _write_piece, [folder] * count, [recipe] * count, seeds, chunksize=max(1, min(8, count // workers))
         )
+
+
+def _scores(folder: Path) -> list[Path]:
+    return sorted((folder / "scores").glob("*.json"))
+
+
+def _tagged(metadata: dict[str, Any], recipe: _Recipe) -> dict[str, Any]:
+    """The facts of a piece with its tags, which corpora written before there were any do not name."""
+    if "tag" in metadata:
+        return metadata
+    piece = perform(compose(metadata["seed"], seconds=recipe.seconds), draw_variation(metadata["seed"]))
+    return {**metadata, "tag": piece_tags(piece)}
 
 
 def _paths(folder: Path, recipe: _Recipe, piece_seed: int) -> tuple[Path, Path, Path]:
@@ -179,6 +192,7 @@ def _metadata(piece: Piece, sampling_rate: int, num_samples: int, audio: str, sc
         "duration": num_samples / sampling_rate,
         "sampling_rate": sampling_rate,
         **_labels(piece.labels),
+        "tag": piece_tags(piece),
         "rules": [{"label": label, "rule": rule} for label, rule in piece.rules.items()],
         "bpm": piece.bpm,
         "key": piece.key,

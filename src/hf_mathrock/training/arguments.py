@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, get_args
 
 import torch
 from transformers import TrainingArguments
 
 from hf_mathrock.data.augmentation import Strength
+from hf_mathrock.training.schedule import Stage, stages_of
 from hf_mathrock.training.tuning import Tuning
 
 TUNINGS, AUGMENTATIONS = get_args(Tuning), get_args(Strength)
@@ -37,6 +38,11 @@ class MathRockTrainingArguments(TrainingArguments):
         augment: How much recordings are varied in training: "none", "light" or "heavy", see `data.augmentation`.
         early_stopping_patience: Stop after this many evaluations without a better `metric_for_best_model` (by default
             the mean of the tasks' scores) and keep the best model; `None`: never.
+        optimizer_schedule: One optimiser after the other, each from the best model so far: "tutorial" (see
+            `schedule.TUTORIAL`), or a list of stages such as `{"optimizer": "adam", "learning_rate": 1e-4, "epochs":
+            80}` (see `schedule.Stage`). It takes the place of `optim`, both learning rates, `weight_decay`, warm-up and
+            `lr_scheduler_type`; the best model is that of the lowest validation loss, unless `metric_for_best_model`
+            says something else. `None`: one optimiser throughout.
 
     Source: "Neural Math Rock": 20 epochs, AdamW, 3e-5 and 1e-4, weight decay 0.01, gradient norm 1.0, γ 2,
     smoothing 0.1.
@@ -58,6 +64,7 @@ class MathRockTrainingArguments(TrainingArguments):
     embedding_cache_dir: str | None = field(default=None)
     augment: str = field(default="none", metadata={"choices": list(AUGMENTATIONS)})
     early_stopping_patience: int | None = field(default=None)
+    optimizer_schedule: list | str | None = field(default=None)
     # The collator reads the label columns, which the stock default would remove: the model's `forward` names none.
     remove_unused_columns: bool = field(default=False)
     label_names: list[str] | None = field(default_factory=lambda: ["labels"])
@@ -66,7 +73,12 @@ class MathRockTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         arguments: Any = self  # the base class's own fields have no types here
-        if self.early_stopping_patience is not None:
+        if self.optimizer_schedule is not None:
+            stages = stages_of(self.optimizer_schedule)  # raises, if it is none
+            if any(isinstance(stage, Stage) for stage in self.optimizer_schedule):
+                self.optimizer_schedule = [asdict(stage) for stage in stages]
+            arguments.metric_for_best_model = arguments.metric_for_best_model or "loss"
+        if self.early_stopping_patience is not None or self.optimizer_schedule is not None:
             # Stopping early means keeping the best, so something must be measured and saved.
             arguments.load_best_model_at_end = True
             arguments.metric_for_best_model = arguments.metric_for_best_model or "mean_score"

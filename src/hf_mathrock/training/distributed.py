@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def num_processes() -> int:
@@ -44,19 +45,19 @@ class _Sum(torch.autograd.Function):
         return sum_over_processes(gradient)
 
 
-class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """`BatchNorm2d` over the batches of all processes in training; in evaluation the very same.
+class _SynchronisedBatchNorm(_BatchNorm):
+    """A batch norm over the batches of all processes in training; in evaluation the very same.
 
     Torch's own `SyncBatchNorm` refuses the CPU.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Normalise `(batch_size, num_channels, height, width)`; the batch sizes of the processes may differ."""
+        """Normalise `(batch_size, num_channels, ...)`; the batch sizes of the processes may differ."""
         if not self.training or num_processes() == 1:
             return super().forward(input)
         self._check_input_dim(input)
         values = input if input.dtype == torch.float64 else input.float()
-        axes, channels = (0, 2, 3), (1, -1, 1, 1)
+        axes, channels = (0, *range(2, input.dim())), (1, -1, *[1] * (input.dim() - 2))
         count = values.new_full((1,), values.numel() / values.shape[1])
         *sums, total = _Sum.apply(torch.cat([values.sum(axes), count])).split([values.shape[1], 1])
         mean = sums[0] / total
@@ -72,7 +73,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _follow(self, mean: torch.Tensor, unbiased_variance: torch.Tensor) -> None:
-        """Move the running statistics as `BatchNorm2d` does."""
+        """Move the running statistics as torch does."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -81,17 +82,44 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         self.running_var.lerp_(unbiased_variance.to(self.running_var), momentum)
 
 
+class SynchronisedBatchNorm1d(_SynchronisedBatchNorm, nn.BatchNorm1d):
+    """`BatchNorm1d` over all processes."""
+
+
+class SynchronisedBatchNorm2d(_SynchronisedBatchNorm, nn.BatchNorm2d):
+    """`BatchNorm2d` over all processes."""
+
+
+_SYNCHRONISED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: SynchronisedBatchNorm1d,
+    nn.BatchNorm2d: SynchronisedBatchNorm2d,
+}
+
+
 @contextmanager
 def synchronised_batch_norm(model: nn.Module) -> Iterator[None]:
-    """Every `BatchNorm2d` of a model over all processes, for as long as the context lasts.
+    """Every batch norm of a model over all processes, for as long as the context lasts.
 
     The modules stay the same objects with the same parameters and buffers; only their class changes, and changes back.
     """
-    norms = [module for module in model.modules() if type(module) is nn.BatchNorm2d] if num_processes() > 1 else []
-    for norm in norms:
-        norm.__class__ = SynchronisedBatchNorm2d
+    norms = [module for module in model.modules() if type(module) in _SYNCHRONISED] if num_processes() > 1 else []
+    kinds = [type(norm) for norm in norms]
+    for norm, kind in zip(norms, kinds, strict=True):
+        norm.__class__ = _SYNCHRONISED[kind]
     try:
         yield
     finally:
-        for norm in norms:
-            norm.__class__ = nn.BatchNorm2d
+        for norm, kind in zip(norms, kinds, strict=True):
+            norm.__class__ = kind
+
+
+def known_statistics_for_one_row(model: nn.Module, num_rows: int) -> None:
+    """Let the batch norms of embeddings use their running statistics where a batch is one row.
+
+    As an epoch's last may be. One number has no variance, and torch refuses it. With other processes there are more
+    rows. The next `train()` turns the norms back.
+    """
+    if num_rows == 1 and num_processes() == 1:
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm1d):
+                module.eval()

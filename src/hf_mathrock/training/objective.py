@@ -15,7 +15,12 @@ from hf_mathrock.data.labels import balanced_class_weights
 from hf_mathrock.models.objectives import loss_denominators, multi_task_focal_loss
 from hf_mathrock.training.arguments import MathRockTrainingArguments
 from hf_mathrock.training.checks import TaskCounts, check_training_labels
-from hf_mathrock.training.distributed import num_processes, sum_over_processes, synchronised_batch_norm
+from hf_mathrock.training.distributed import (
+    known_statistics_for_one_row,
+    num_processes,
+    sum_over_processes,
+    synchronised_batch_norm,
+)
 from hf_mathrock.training.divergence import non_finite_gradient, non_finite_loss
 from hf_mathrock.training.tuning import keep_frozen_in_evaluation
 from hf_mathrock.training.uncertainty import UncertaintyWeights
@@ -86,6 +91,7 @@ class MultiTaskObjective(_Trainer):
         files = inputs.pop("files", None)
         if model.training:
             keep_frozen_in_evaluation(model)
+            known_statistics_for_one_row(model, len(next(iter(labels.values()))))
         outputs = model(**inputs)
         unwrapped = self.accelerator.unwrap_model(model)
         config, learned = unwrapped.config, self.uncertainty is not None

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import json
 import re
 import shutil
@@ -16,6 +14,8 @@ from typing import Any, Literal
 import yaml
 
 from hf_mathrock.data.loading import load_labelled_audio
+from hf_mathrock.registry import Family, family, model_class
+from hf_mathrock.training.recipe_keys import check_keys, check_numbers, options_of, set_value
 from hf_mathrock.training.yaml_values import read_yaml
 from hf_mathrock.zoo import EMBEDDED, embedded_checkpoint
 
@@ -66,10 +66,12 @@ class Recipe:
     Attributes:
         name: Of the checkpoint.
         data: See `Data`.
-        model: Fields of `MathRockConfig` for a new model, or with `pretrained` (a folder, a Hub name or an embedded
-            checkpoint) for one to go on from, or with `backbones: {wavlm, clap}` for one between two pretrained
-            backbones. `new_heads: true`: its tasks are those of the data, with fresh heads.
-        extractor: Fields of `MathRockFeatureExtractor`.
+        model: `model_type`, one of the families in `registry.FAMILIES` ("mathrock" where none is named), and fields of
+            that family's config for a new model, or with `pretrained` (a folder, a Hub name or an embedded checkpoint)
+            for one to go on from; of MathRock also with `backbones: {wavlm, clap}` for one between two pretrained
+            backbones. `new_heads: true`: its tasks are those of the data, with fresh heads. A new tagger without
+            `tasks` takes them from the data anyway, of generated pieces their tags.
+        extractor: Fields of the family's extractor; those that a tagger's config settles may be left out.
         training: Fields of `MathRockTrainingArguments`.
         seed: Of splits, weights, order and augmentation.
         card: What only the publisher knows, for the model card: see `hf-mathrock push`.
@@ -82,38 +84,6 @@ class Recipe:
     training: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     card: dict[str, Any] = field(default_factory=dict)
-
-
-def _check_keys(given: Mapping[str, Any], known: list[str], where: str) -> None:
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(known))}."
-            raise ValueError(f"Unknown key {key!r} in {where}; {hint}")
-
-
-def _options(made: type) -> list[str]:
-    """Names of what a class is made with; a misspelt one would go unnoticed among its `kwargs`."""
-    return [name for name in inspect.signature(made).parameters if name != "kwargs"]
-
-
-def _check_numbers(given: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> None:
-    """Refuses anything else where the default is a number."""
-    for key, value in given.items():
-        default = defaults.get(key)
-        if isinstance(default, (int, float)) and not isinstance(default, bool):
-            wanted, named = (int, "a whole number") if key == "seed" else ((int, float), "a number")
-            if not isinstance(value, wanted) or isinstance(value, bool):
-                raise ValueError(f"`{where}{key}` is {value!r}; {named} is wanted.")
-
-
-def _set(settings: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for parent in parents:
-        settings = settings.setdefault(parent, {})
-        if not isinstance(settings, dict):
-            raise ValueError(f"{path!r} cannot be set: {parent!r} is a single value in the recipe.")
-    settings[last] = value
 
 
 def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -130,8 +100,6 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     from transformers import TrainingArguments
 
     from hf_mathrock.data.generated import GeneratedSplit
-    from hf_mathrock.models.configuration_mathrock import MathRockConfig
-    from hf_mathrock.models.feature_extraction_mathrock import MathRockFeatureExtractor
     from hf_mathrock.training.arguments import MathRockTrainingArguments
 
     try:
@@ -145,37 +113,64 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     if not isinstance(settings, dict):
         raise ValueError(f"{path} is no recipe: expected keys such as `name`, `model` and `data`.")
     for key, value in (overrides or {}).items():
-        _set(settings, key, value)
+        set_value(settings, key, value)
 
     recipe_fields = [f.name for f in fields(Recipe)]
-    _check_keys(settings, recipe_fields, "the recipe")
+    check_keys(settings, recipe_fields, "the recipe")
     if missing := [key for key in ("name", "data", "model") if key not in settings]:
         raise ValueError(f"The recipe {path} lacks {', '.join(missing)}.")
     for section in ("data", "model", "extractor", "training", "card"):
         settings[section] = {} if settings.get(section) is None else settings[section]
         if not isinstance(settings[section], dict):
             raise ValueError(f"`{section}` in {path} must map keys to values, got {settings[section]!r}.")
-    _check_keys(settings["data"], [f.name for f in fields(Data)], "`data`")
+    check_keys(settings["data"], [f.name for f in fields(Data)], "`data`")
     for split in ("train", "validation"):
         if settings["data"].get(split) is not None:
-            _check_keys(settings["data"][split], [f.name for f in fields(GeneratedSplit)], f"`data.{split}`")
-    model_keys = ["pretrained", "backbones", "new_heads"] + [
-        key for key in MathRockConfig().to_dict() if key not in ("id2label", "label2id")
+            check_keys(settings["data"][split], [f.name for f in fields(GeneratedSplit)], f"`data.{split}`")
+    kind = family_of(settings["model"])
+    config_fields = model_class(kind.config)().to_dict()
+    model_keys = ["pretrained", *(["backbones"] if kind.model_type == "mathrock" else []), "new_heads"] + [
+        key for key in config_fields if key not in ("id2label", "label2id")
     ]
-    _check_keys(settings["model"], model_keys, "`model`")
-    _check_keys(settings["extractor"], _options(MathRockFeatureExtractor), "`extractor`")
+    check_keys(settings["model"], model_keys, "`model`")
+    check_keys(settings["extractor"], options_of(model_class(kind.extractor)), "`extractor`")
     argument_names = {f.name for f in fields(MathRockTrainingArguments)} | {f.name for f in fields(TrainingArguments)}
-    _check_keys(settings["training"], sorted(argument_names - {"output_dir", "seed"}), "`training`")
-    _check_numbers(settings, {"seed": 0}, "")
-    _check_numbers(settings["model"], MathRockConfig().to_dict(), "model.")
+    check_keys(settings["training"], sorted(argument_names - {"output_dir", "seed"}), "`training`")
+    check_numbers(settings, {"seed": 0}, "")
+    check_numbers(settings["model"], config_fields, "model.")
+    new = {key: value for key, value in settings["model"].items() if key not in ("model_type", "new_heads")}
+    if not {"pretrained", "backbones"} & set(new):
+        model_class(kind.config)(**new)  # raises now, before any data are read
     training = settings["training"]
-    _check_numbers(training, {f.name: f.default for f in fields(MathRockTrainingArguments)}, "training.")
+    check_numbers(training, {f.name: f.default for f in fields(MathRockTrainingArguments)}, "training.")
     for key in training:
         if key.endswith("_strategy") and training[key] is False:
             training[key] = "no"  # a bare `no` is YAML's false
     if training.get("num_train_epochs", 1) <= 0 and training.get("max_steps", -1) <= 0:
         raise ValueError(f"`training.num_train_epochs` is {training['num_train_epochs']}: nothing would be trained.")
     return Recipe(**{**settings, "data": Data(**settings["data"])})
+
+
+def family_of(model: Mapping[str, Any]) -> Family:
+    """The family that the `model` of a recipe belongs to: that of its `pretrained`, its `model_type`, or MathRock.
+
+    Raises:
+        ValueError: There is no such family, or the two contradict each other.
+        OSError: `pretrained` cannot be read; FileNotFoundError where there is nothing of that name.
+    """
+    from transformers import PreTrainedConfig
+
+    named = model.get("model_type")
+    if model.get("pretrained") is None:
+        return family("mathrock" if named is None else named)
+    source = _checkpoint(model["pretrained"])
+    try:
+        found = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
+    except OSError as error:
+        raise OSError(f"`model.pretrained` {str(source)!r} cannot be loaded: {error}") from error
+    if named is not None and named != found:
+        raise ValueError(f"`model.model_type` is {named!r}, and `model.pretrained` holds a {found!r}; leave one out.")
+    return family(found)
 
 
 def run_recipe(
@@ -319,17 +314,20 @@ def _songs(recipe: Recipe) -> Any:
 
 def _expected_tasks(recipe: Recipe) -> list[dict[str, Any]] | None:
     """The tasks that labels must fit; `None`: whatever the data say."""
-    from hf_mathrock.models.configuration_mathrock import MathRockConfig
-
-    if recipe.model.get("new_heads"):
+    if recipe.model.get("new_heads") or _tasks_are_open(recipe.model):
         return None
+    kind = family_of(recipe.model)
+    config_class = model_class(kind.config)
     if "tasks" in recipe.model or "pretrained" not in recipe.model:
-        return MathRockConfig(tasks=recipe.model.get("tasks")).tasks
-    source = _checkpoint(recipe.model["pretrained"])
-    try:
-        return MathRockConfig.from_pretrained(source).tasks
-    except OSError as error:
-        raise OSError(f"`model.pretrained` {str(source)!r} cannot be loaded: {error}") from error
+        return config_class(tasks=recipe.model.get("tasks")).tasks
+    return config_class.from_pretrained(_checkpoint(recipe.model["pretrained"])).tasks
+
+
+def _tasks_are_open(model: Mapping[str, Any]) -> bool:
+    """Whether a new model has no labels of its own: MathRock comes with some, a tagger with none."""
+    if model.get("pretrained") is not None or model.get("tasks") is not None:
+        return False
+    return family_of(model).model_type != "mathrock"
 
 
 def _fitted_thresholds(trainer: Any, validation: Any) -> dict[str, list[float]]:
@@ -356,14 +354,17 @@ def _checkpoint(name: str) -> Any:
 
 
 def _model_and_extractor(recipe: Recipe, tasks: list[dict[str, Any]] | None) -> tuple[Any, Any]:
-    """A new model, or one to go on from; with `new_heads` for the tasks given."""
-    from hf_mathrock.models.configuration_mathrock import MathRockConfig
-    from hf_mathrock.models.feature_extraction_mathrock import MathRockFeatureExtractor
-    from hf_mathrock.models.modeling_mathrock import MathRockForAudioClassification
+    from hf_mathrock.data.generated import tasks_of_pieces
 
+    kind = family_of(recipe.model)
+    config_class, extractor_class = model_class(kind.config), model_class(kind.extractor)
+    model_of_family = model_class(kind.models["AutoModelForAudioClassification"])
     settings = dict(recipe.model)
+    settings.pop("model_type", None)
     pretrained, backbones = settings.pop("pretrained", None), settings.pop("backbones", None)
-    if settings.pop("new_heads", False):
+    if tasks is None and kind.model_type != "mathrock":
+        tasks = tasks_of_pieces()
+    if settings.pop("new_heads", False) or _tasks_are_open(recipe.model):
         if tasks is None:
             raise ValueError(
                 "`model.new_heads` takes the tasks from `data.source`; generated pieces have the usual ones."
@@ -372,18 +373,16 @@ def _model_and_extractor(recipe: Recipe, tasks: list[dict[str, Any]] | None) -> 
     if pretrained is not None and backbones is not None:
         raise ValueError("`model` names both `pretrained` and `backbones`; a model begins from one of them.")
     if backbones is not None:
-        _check_keys(backbones, ["wavlm", "clap"], "`model.backbones`")
-        return (
-            MathRockForAudioClassification.from_backbones(**backbones, **settings),
-            MathRockFeatureExtractor(**recipe.extractor),
-        )
+        check_keys(backbones, ["wavlm", "clap"], "`model.backbones`")
+        return model_of_family.from_backbones(**backbones, **settings), extractor_class(**recipe.extractor)
     if pretrained is None:
-        return MathRockForAudioClassification(MathRockConfig(**settings)), MathRockFeatureExtractor(**recipe.extractor)
+        config = config_class(**settings)
+        if hasattr(extractor_class, "for_config"):
+            return model_of_family(config), extractor_class.for_config(config, **recipe.extractor)
+        return model_of_family(config), extractor_class(**recipe.extractor)
     source = _checkpoint(pretrained)
     try:
-        model = MathRockForAudioClassification.from_pretrained(
-            source, ignore_mismatched_sizes="tasks" in settings, **settings
-        )
+        model = model_of_family.from_pretrained(source, ignore_mismatched_sizes="tasks" in settings, **settings)
     except RuntimeError as error:
         if "ignore_mismatched_sizes" not in str(error):
             raise
@@ -393,7 +392,9 @@ def _model_and_extractor(recipe: Recipe, tasks: list[dict[str, Any]] | None) -> 
         ) from error
     if "temperatures" not in settings:
         model.config.temperatures = None  # they were fitted to the weights of before
-    return model, MathRockFeatureExtractor.from_pretrained(source, **recipe.extractor)
+    if {"sampling_rate", "input_samples"} & set(settings):  # of a tagger: its extractor must follow
+        return model, extractor_class.for_config(model.config, **recipe.extractor)
+    return model, extractor_class.from_pretrained(source, **recipe.extractor)
 
 
 def _generated(recipe: Recipe, model: Any, extractor: Any, cache_dir: str | Path, progress: Any) -> tuple[Any, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`Trainer` with the multi-task focal objective and two learning rates."""
+"""`Trainer` for every family of the package, with the multi-task focal objective and two learning rates."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import IterableDataset
 from tqdm.auto import tqdm
 from transformers import EarlyStoppingCallback, Trainer
@@ -28,7 +29,9 @@ from hf_mathrock.training.checkpoints import VerifiedCheckpoints
 from hf_mathrock.training.checks import check_dataset, check_task_weights
 from hf_mathrock.training.objective import MultiTaskObjective
 from hf_mathrock.training.provenance import write_training_songs
+from hf_mathrock.training.schedule import OptimizerSchedule, StageRates
 from hf_mathrock.training.tuning import (
+    has_backbones,
     is_adapted,
     merged_model,
     prepare_for_tuning,
@@ -36,7 +39,7 @@ from hf_mathrock.training.tuning import (
 
 
 class MathRockTrainer(MultiTaskObjective, VerifiedCheckpoints, Trainer):
-    """Train a MathRock model.
+    """Train a model of any family of this package: MathRock, or a tagger.
 
     Beside the stock arguments: without a `data_collator` rows of audio and label columns are collated by
     `MathRockCollator` (pass the extractor as `processing_class`): a random window of each recording in training, all
@@ -44,7 +47,8 @@ class MathRockTrainer(MultiTaskObjective, VerifiedCheckpoints, Trainer):
     single-label task and the mean average precision of every multi-label one, of whole recordings: their score is the
     mean of their windows', as in the pipeline. The loss of each task is logged beside the sum.
 
-    The loss and its weights are described at `MultiTaskObjective`, checkpoints and resuming at `VerifiedCheckpoints`.
+    The loss and its weights are described at `MultiTaskObjective`, checkpoints and resuming at `VerifiedCheckpoints`,
+    several optimisers one after the other at `OptimizerSchedule`.
     """
 
     args: MathRockTrainingArguments
@@ -52,6 +56,7 @@ class MathRockTrainer(MultiTaskObjective, VerifiedCheckpoints, Trainer):
     data_collator: Any
     train_dataset: Any
     optimizer: Any
+    lr_scheduler: Any
     data_report: Mapping[str, Any] | None = (
         None  # what `load_labelled_audio` said of the data, to be saved with a model
     )
@@ -97,6 +102,8 @@ class MathRockTrainer(MultiTaskObjective, VerifiedCheckpoints, Trainer):
         if compute_metrics is None:
             compute_metrics = self._task_metrics
         model = prepare_for_tuning(model, args)
+        # The outputs of two frozen backbones are small; so a window is heard once. A tagger hears it every time.
+        self._trains_on_embeddings = args.tuning == "heads" and has_backbones(model)
         self._embedding_cache: EmbeddingCache | None = None
         if isinstance(train_dataset, IterableDataset) and args.accelerator_config.dispatch_batches is None:
             # Of a stream one process would read and deal out batches, which must then be alike; ours have names of
@@ -117,6 +124,15 @@ class MathRockTrainer(MultiTaskObjective, VerifiedCheckpoints, Trainer):
         )
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+        self._schedule: OptimizerSchedule | None = None
+        if args.optimizer_schedule is not None:
+            if isinstance(train_dataset, IterableDataset):
+                raise ValueError(
+                    "`optimizer_schedule` counts epochs, and nobody knows how long one of a stream is: train on a data "
+                    "set with a length, or without a schedule."
+                )
+            self._schedule = OptimizerSchedule(args.optimizer_schedule, self._go_back_to_best)
+            self.add_callback(self._schedule)
         # The loss is a mean over each batch, so the Trainer divides it by the accumulation steps itself.
         self.model_accepts_loss_kwargs = False
         self._weigh(tasks, self._encoded_labels(tasks, train_dataset))
@@ -164,7 +180,7 @@ class MathRockTrainer(MultiTaskObjective, VerifiedCheckpoints, Trainer):
         for known, windows in self._grids:
             if known is dataset:
                 return windows
-        if self.args.tuning == "heads":
+        if self._trains_on_embeddings:
             windows = self._embedded(dataset, train=False)
         else:
             collator = self._eval_collator
@@ -180,7 +196,7 @@ class MathRockTrainer(MultiTaskObjective, VerifiedCheckpoints, Trainer):
 
     def get_train_dataloader(self) -> Any:
         """The stock loader; for heads alone, over the outputs of the frozen backbones."""
-        if self.args.tuning == "heads" and self._has_recordings(self.train_dataset):
+        if self._trains_on_embeddings and self._has_recordings(self.train_dataset):
             self.train_dataset = self._embedded(self.train_dataset, train=True)
         return super().get_train_dataloader()
 
@@ -225,12 +241,30 @@ class MathRockTrainer(MultiTaskObjective, VerifiedCheckpoints, Trainer):
         if self.args.should_save:
             write_training_songs(output_dir or str(self.args.output_dir), *self._recordings, self.data_report)
 
+    def _go_back_to_best(self) -> None:
+        self._load_best_model()
+        self._load_extra_state(self.state.best_model_checkpoint)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The arguments' learning rate; with a schedule of stages, theirs."""
+        if self._schedule is None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        self.lr_scheduler = StageRates(self.optimizer if optimizer is None else optimizer)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The arguments' optimiser over four groups: backbones and the rest, each with and without weight decay.
 
-        Learned task weights are a fifth.
+        A tagger has no backbones, so these are two. Learned task weights are one more. A schedule of stages has one
+        group for all parameters.
         """
         module = self.model if model is None else model
+        if self.optimizer is None and self._schedule is not None:
+            staged: list[dict[str, Any]] = [{"params": [p for p in module.parameters() if p.requires_grad]}]
+            if self.uncertainty is not None:
+                staged.append({"params": list(self.uncertainty.parameters()), "undecayed": True})
+            self.optimizer = self._schedule.optimizer(staged)
         if self.optimizer is None:
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, module)
             options = {key: value for key, value in options.items() if key != "params"}
@@ -240,6 +274,12 @@ class MathRockTrainer(MultiTaskObjective, VerifiedCheckpoints, Trainer):
                 groups.append({"params": list(self.uncertainty.parameters()), "lr": rate, "weight_decay": 0.0})
             self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """The stock names, which leave out layer norms and biases, without those of batch norms."""
+        norms = {id(p) for module in model.modules() if isinstance(module, _BatchNorm) for p in module.parameters()}
+        parameters = dict(model.named_parameters())
+        return [name for name in super().get_decay_parameter_names(model) if id(parameters.get(name)) not in norms]
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """Every trainable parameter exactly once, with its learning rate and weight decay.

@@ -25,8 +25,10 @@ def prepare_for_tuning(model: Any, args: Any) -> Any:
     "heads": the backbones are frozen; projections, fusion and heads learn. "lora": the backbones' weights are frozen
     and low-rank adapters learn in their attention; projections, fusion and heads learn whole. "full": nothing changes.
 
+    Of a tagger, "heads" freezes all but the head, and "lora" is refused.
+
     Args:
-        model: A `MathRockForAudioClassification`. It is changed in place.
+        model: A classifier of any family. It is changed in place.
         args: `MathRockTrainingArguments`; `tuning`, `lora_rank`, `lora_alpha`, `lora_dropout` and `seed` are read.
 
     Returns:
@@ -37,6 +39,8 @@ def prepare_for_tuning(model: Any, args: Any) -> Any:
         ImportError: LoRA, and peft is not installed.
         ValueError: The tuning contradicts another argument.
     """
+    if not has_backbones(model):
+        return _prepared_tagger(model, args)
     if args.tuning == "heads":
         if args.augment != "none":
             raise ValueError(
@@ -51,6 +55,22 @@ def prepare_for_tuning(model: Any, args: Any) -> Any:
                 "`use_reentrant` is true with tuning='lora': the adapters would get no gradient. Leave it out."
             )
         return add_adapters(model, args.lora_rank, args.lora_alpha, args.lora_dropout, seed=args.seed)
+    return model
+
+
+def has_backbones(model: Any) -> bool:
+    """Whether a model, adapted or not, is built on the two backbones of MathRock; taggers are made of one piece."""
+    return model.config.model_type == "mathrock"
+
+
+def _prepared_tagger(model: Any, args: Any) -> Any:
+    if args.tuning == "lora":
+        raise ValueError(
+            f"`tuning` is 'lora', which changes the backbones of MathRock; a {model.config.model_type} has none. Use "
+            "'heads' to train its last layers alone, or 'full'."
+        )
+    if args.tuning == "heads":
+        model.base_model.requires_grad_(False)
     return model
 
 
