@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hf_mathrock.library.envelope import read_envelope
+from hf_mathrock.library.envelope import read_envelope, read_excerpt_envelope
 from hf_mathrock.models.audio_input import AudioReadError
 
 
@@ -39,3 +39,10 @@ def test_what_is_no_audio_is_refused(tmp_path):
     (tmp_path / "text.mp3").write_text("not a song")
     with pytest.raises(AudioReadError, match=r"text\.mp3"):
         read_envelope(tmp_path / "text.mp3")
+
+
+def test_a_part_of_a_file_has_an_outline_of_its_own(tmp_path):
+    samples = np.concatenate([np.zeros(8000), np.full(4000, 0.25), np.full(4000, -0.5), np.zeros(8000)])
+    low, high = read_excerpt_envelope(write(tmp_path / "steps.wav", samples), 1.0, 2.0, num_bins=4)
+    assert high.tolist() == pytest.approx([0.375, 0.375, -0.375, -0.375], abs=1e-3)  # without its mean
+    assert low.tolist() == pytest.approx(high.tolist(), abs=1e-6)

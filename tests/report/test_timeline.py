@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from hf_mathrock.report import timeline
+from hf_mathrock.report import sheet, timeline
 from hf_mathrock.report.timeline import HEAT, RED, draw_timeline
 
 ENVELOPE = (np.full(400, -0.5), np.full(400, 0.5))
@@ -18,12 +18,13 @@ ENVELOPE = (np.full(400, -0.5), np.full(400, 0.5))
 def texts(monkeypatch):
     """Everything written into the picture, in order; what is taken out again for want of room is listed too."""
     written = []
-    original = timeline._text
-    monkeypatch.setattr(
-        timeline,
-        "_text",
-        lambda where, x, y, text, **style: written.append(text) or original(where, x, y, text, **style),
-    )
+    original = sheet.write
+    for module in (sheet, timeline):
+        monkeypatch.setattr(
+            module,
+            "write",
+            lambda where, x, y, text, **style: written.append(text) or original(where, x, y, text, **style),
+        )
     return written
 
 
@@ -66,7 +67,7 @@ def test_silence_is_said_and_hatched(make_result, tmp_path, texts):
     draw_timeline(make_result(silent=[(0, 99)], quality=["silent"]), ENVELOPE, tmp_path / "song.png")
     assert "nothing to hear" in texts
     assert texts.count("silent") >= 3
-    assert has_colour(imread(tmp_path / "song.png"), timeline.SILENCE)
+    assert has_colour(imread(tmp_path / "song.png"), sheet.SILENCE)
 
 
 def test_a_silent_stretch_is_marked_in_every_strip(make_result, tmp_path, texts):

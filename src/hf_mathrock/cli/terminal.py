@@ -158,6 +158,14 @@ def positive_float(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
 
 
+def seconds(text: str) -> float:
+    """Reads a finite number from 0 on."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 on")
+
+
 def probability(text: str) -> float:
     """Reads a number between 0 and 1."""
     with contextlib.suppress(ValueError):

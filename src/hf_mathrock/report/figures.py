@@ -23,7 +23,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from .results import printable
-from .timeline import BLUE, INK, MUTED, OTHER_COLOURS, RED, RULE
+from .sheet import INK, MUTED, RULE
+from .timeline import BLUE, OTHER_COLOURS, RED
 
 DOTS_PER_INCH = 150
 MAX_NAMED_CURVES = len(OTHER_COLOURS) - 1  # the last is grey, as the labels without a name are

@@ -11,7 +11,8 @@ TaskType = Literal["multi_label", "single_label"]
 
 # Every other key of a result is the name of a task.
 RESERVED_KEYS = frozenset(
-    {"file", "error", "duration", "sampling_rate", "quality", "segments", "embedding", "model", "settings", "timeline"}
+    {"file", "error", "duration", "sampling_rate", "quality", "segments", "embedding", "model", "settings"}
+    | {"timeline", "taggram"}
 )
 
 
