@@ -164,12 +164,34 @@ def train_a_little(block: Block, workshop: Workshop) -> None:
 
 
 # What one block, found by these words, does instead of running. A block without an entry runs as it stands.
+def convert_musicnn(block: Block, workshop: Workshop) -> None:
+    weights = ROOT.parent / "shared" / "reference" / "musicnn" / "MTT_musicnn.safetensors"
+    if not weights.is_file():  # they are not part of this repository: the blocks below run with random ones
+        config = hf_mathrock.MusicnnConfig()
+        extractor = hf_mathrock.MusicTaggingFeatureExtractor.for_config(config)
+        hf_mathrock.MusicnnForAudioClassification(config).save_pretrained("musicnn")
+        extractor.save_pretrained("musicnn")
+        return
+    Path("MTT_musicnn").mkdir()
+    Path("MTT_musicnn", weights.name).symlink_to(weights)
+    assert workshop.shell(block.code.replace(" MTT_musicnn ", f" MTT_musicnn/{weights.name} "))
+
+
+def train_a_tagger_a_little(block: Block, workshop: Workshop) -> None:
+    small = (
+        "training.num_train_epochs=1 training.max_steps=1 model.architecture=logmel_hybrid data.columns='{tag: tag}'"
+    )
+    workshop.shell(f"{block.code.strip()} --set {small}")
+
+
 INSTEAD: dict[str, Callable[[Block, Workshop], None]] = {
     "make demo": make_targets_exist,
     "pip install -e": extra_exists,
     "pip install \"hf-mathrock": extra_exists,
     "microsoft/wavlm-base": backbones_from_folders,
-    "hf-mathrock convert": convert_a_small_checkpoint,
+    "hf-mathrock convert mathrock": convert_a_small_checkpoint,
+    "hf-mathrock convert musicnn": convert_musicnn,
+    "hf-mathrock train recipes/music-tagger.yaml": train_a_tagger_a_little,
     "trust_remote_code": load_without_the_package,
     "hf-mathrock train recipes/mathrock-tiny.yaml": train_a_little,
 }  # fmt: skip
