@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fills the README's slots with what this code says: the table and result of the example clips, the figures of the
-embedded checkpoint, the speed, and the timeline picture. Run it after `benchmarks/quality.py` and `make benchmark`.
+embedded checkpoint, the speed, and the pictures. Run it after `benchmarks/quality.py` and `make benchmark`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hf_mathrock.model_card import calibration_note, figures, recordings, write_
 ROOT = Path(__file__).resolve().parents[1]
 CHECKPOINT = ROOT / "src" / "hf_mathrock" / "checkpoints" / "mathrock-tiny"
 PICTURED = "long-exposure"
+EXPLAINED = ("tapping-in-seven", "surprise", "tempo/fast")
 
 
 def run(*arguments: str) -> str:
@@ -30,12 +31,19 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def table() -> str:
-    """The clips of the repository on the screen; also draws the picture."""
+def draw_pictures() -> None:
+    """A timeline and an explanation of clips of the repository."""
+    clip, *tags = EXPLAINED
+    (ROOT / "docs").mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         run("tag", f"examples/audio/{PICTURED}.ogg", "--out", folder, "--timeline")
-        (ROOT / "docs").mkdir(exist_ok=True)
         shutil.copyfile(Path(folder) / f"{PICTURED}.png", ROOT / "docs" / "timeline.png")
+        run("explain", f"examples/audio/{clip}.ogg", "--tags", *tags, "--whole", "--out", folder)
+        shutil.copyfile(Path(folder) / "explanation.png", ROOT / "docs" / "explanation.png")
+
+
+def table() -> str:
+    """The clips of the repository on the screen."""
     lines = [line.rstrip() for line in run("tag", "examples/audio").splitlines()]
     return "```console\n$ hf-mathrock tag examples/audio\n" + "\n".join(lines).strip("\n") + "\n```"
 
@@ -52,7 +60,7 @@ def result() -> str:
 def speed() -> str:
     """One line from the benchmark's results."""
     results = json.loads((ROOT / "benchmarks" / "results.json").read_text())
-    tiny, full, heads = results["tiny"], results["full"], results["heads"]
+    tiny, full, heads, musicnn = (results[name] for name in ("tiny", "full", "heads", "musicnn"))
     default = tiny["batch_sizes"][str(tiny["default_batch_size"])]
     longest = list(results["memory"]["files"].values())[-1]
     heard = tiny["audio_seconds"] / default["median"]
@@ -64,11 +72,14 @@ def speed() -> str:
         f"{bfloat16:.2f} times in bfloat16. "
         f"Heads are tuned on {heads['num_clips']} clips in {heads['epoch']['median']:.1f} seconds an epoch, once the "
         f"backbones have heard them in {heads['embedding']:.0f}. "
+        f"The converted MTT_musicnn tags a clip of {musicnn['audio_seconds']:.0f} s in {musicnn['median']:.2f} s, "
+        f"{musicnn['audio_seconds'] / musicnn['median']:.0f} times real time. "
         f"`import hf_mathrock` takes {1e3 * results['startup']['import']['median']:.0f} ms."
     )
 
 
 def main() -> None:
+    draw_pictures()
     results = json.loads((CHECKPOINT / "results.json").read_text())
     calibration = json.loads((CHECKPOINT / "calibration.json").read_text())
     slots = {
