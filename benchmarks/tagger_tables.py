@@ -113,7 +113,8 @@ def _fairness(learned: Sequence[Mapping[str, Any]]) -> str:
         f"is one excerpt of each song. A model of {longest:.0f} s therefore hears {longest / shortest:.0f} times the "
         f"audio of one of {shortest:.0f} s, and training takes what its operations cost; with the same audio it would "
         "have as many times fewer labels to learn from. Tags are those of the whole piece, and what sounds for a "
-        "moment may not be in a short window: that is a price of short inputs, and is not taken off them. "
+        "moment may not be in a short window: that is a price of short inputs, and is not taken off them. Batch norms "
+        "remember a tenth of each step's statistics, those of musicnn too, whose own hundredth is for long trainings. "
         f"**{learned[0]['num_windows']:,} windows are few: the table says which architectures learn fast, not which is "
         "best.** For that, see the published figures."
     )

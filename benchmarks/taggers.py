@@ -49,8 +49,9 @@ MODELS: dict[str, dict[str, Any]] = {
             *("sincnet_hybrid", "tcn_hybrid", "conv1d_hybrid", "logmel_hybrid"),
         )
     },
-    "musicnn": {"model_type": "musicnn"},
-    "musicnn_vgg": {"model_type": "musicnn", "variant": "vgg"},
+    # Its own momentum of 0.01 would leave a fifth of the norms' first statistics after so few steps.
+    "musicnn": {"model_type": "musicnn", "batch_norm_momentum": 0.1},
+    "musicnn_vgg": {"model_type": "musicnn", "variant": "vgg", "batch_norm_momentum": 0.1},
 }
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 
@@ -33,6 +34,23 @@ print("loaded:", *({HEAVY!r} & set(sys.modules)))
 def test_every_command_has_help_that_begins_with_its_usage(command, name):
     code, out, _ = command(name, "--help")
     assert code == 0 and out.startswith(f"usage: hf-mathrock {name}")
+
+
+def test_choices_are_those_of_the_functions_behind_the_commands():
+    # Written out in the commands, whose help must not wait for numpy.
+    from hf_mathrock.explanation import BASELINES, METHODS
+    from hf_mathrock.model_card.card import AGGREGATIONS as DESCRIBED
+    from hf_mathrock.models.scoring import AGGREGATIONS
+
+    def choices(name, option):
+        parser = argparse.ArgumentParser()
+        COMMANDS[name].add_arguments(parser)
+        (action,) = (action for action in parser._actions if option in action.option_strings)
+        return set(action.choices)
+
+    assert choices("tag", "--aggregation") == choices("evaluate", "--aggregation") == set(AGGREGATIONS)
+    assert set(DESCRIBED) == set(AGGREGATIONS)
+    assert choices("explain", "--method") == set(METHODS) and choices("explain", "--baseline") == set(BASELINES)
 
 
 def test_help_lists_every_command(command):

@@ -111,6 +111,19 @@ def block(entries):
     return body + struct.pack("<II", 0, 1)
 
 
+def table(entries, last_key, compression=0, times=1):
+    """An index of one block of entries, which its root names so many times."""
+    out, handles = b"", []
+    for content in (entries, block([])):
+        handles.append(varint(len(out)) + varint(len(content)))
+        content += bytes([compression])
+        out += content + struct.pack("<I", masked_crc32c(content))
+    root = block([(last_key, handles[0])] * times)
+    footer = handles[1] + varint(len(out)) + varint(len(root))
+    out += root + b"\0" + struct.pack("<I", masked_crc32c(root + b"\0"))
+    return out + footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
+
+
 def write_tensorflow(folder, tensors, prefix="", compression=0):
     """A checkpoint; the prefix of the published ones is empty."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,17 +138,7 @@ def write_tensorflow(folder, tensors, prefix="", compression=0):
         entry += b"\x28" + varint(len(content)) + b"\x35" + struct.pack("<I", masked_crc32c(content))
         entries.append((name.encode(), entry))
         data += content
-    table = b""
-    handles = []
-    for content in (block(entries), block([])):
-        handles.append(varint(len(table)) + varint(len(content)))
-        content += bytes([compression])
-        table += content + struct.pack("<I", masked_crc32c(content))
-    root = block([(sorted(tensors)[-1].encode(), handles[0])])
-    footer = handles[1] + varint(len(table)) + varint(len(root))
-    table += root + b"\0" + struct.pack("<I", masked_crc32c(root + b"\0"))
-    table += footer.ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
-    (folder / f"{prefix}.index").write_bytes(table)
+    (folder / f"{prefix}.index").write_bytes(table(block(entries), sorted(tensors)[-1].encode(), compression))
     (folder / f"{prefix}.data-00000-of-00001").write_bytes(data)
     (folder / f"{prefix}.meta").write_bytes(b"a graph, which nobody reads")
     (folder / "checkpoint").write_text('model_checkpoint_path: "/home/somebody/"\n')
@@ -197,7 +200,7 @@ def test_published_models_are_known_by_their_weights_whatever_they_are_called(na
     tensors = load_file(REFERENCE / f"{name}.safetensors")
     write_keras(tmp_path / "model.h5", tensors)
     report = convert_musicnn(tmp_path / "model.h5", tmp_path / "out")
-    assert report.notes[0] == f"recognised by its weights: the published {name}"
+    assert report.notes[0] == f"recognised by the checksum of its last bias: the published {name}"
     written = config(tmp_path / "out")
     golden = np.load(REFERENCE / "golden.npz")
     assert list(written["id2label"].values()) == golden[f"tags_{name[:3]}"].tolist()
@@ -410,6 +413,31 @@ def test_a_compressed_index_is_said_to_be_one(vgg, tmp_path):
     folder = write_tensorflow(tmp_path / "MTT_vgg", vgg, compression=1)
     with pytest.raises(ValueError, match="is compressed"):
         convert_musicnn(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("entries", "times", "message"),
+    [
+        # Each name is the one before it and a letter more: names of a megabyte of them would fill the memory.
+        (b"".join(varint(length) + b"\1\0a" for length in range(2000)), 1, "a name of more than 1,000 characters"),
+        (b"\0\1\0a" * 20_000, 1, "more than 10,000 blocks or variables"),
+        (b"\0\1\0a" * 200, 100, "more than 10,000 blocks or variables"),
+        (b"", 20_000, "more than 10,000 blocks or variables"),
+    ],
+)
+def test_a_small_index_that_claims_endless_entries_is_refused(entries, times, message, tmp_path):
+    (tmp_path / "model.index").write_bytes(table(entries + struct.pack("<II", 0, 1), b"a", times=times))
+    (tmp_path / "model.data-00000-of-00001").write_bytes(b"")
+    with pytest.raises(ValueError, match=rf"'model.index' .*{message}"):
+        read_tensorflow_checkpoint(f"{tmp_path}/model")
+
+
+def test_a_variable_in_a_file_that_there_is_none_of_is_refused(tmp_path):
+    entries = block([(b"", b"\x08\x01"), (b"a", b"\x08\x01\x18\x07")])  # one file, and "a" in the eighth
+    (tmp_path / "model.index").write_bytes(table(entries, b"a"))
+    (tmp_path / "model.data-00000-of-00001").write_bytes(b"")
+    with pytest.raises(ValueError, match="'model.index' is damaged: 'a' lies in none of its files"):
+        read_tensorflow_checkpoint(f"{tmp_path}/model")
 
 
 def test_tensorflow_itself_writes_what_is_converted(vgg, tmp_path):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 from pathlib import Path
 
@@ -81,6 +82,14 @@ def test_previews_are_found_by_the_number_7digital_gave_them(tmp_path):
         corpus = corpus_rows("million-song", tmp_path, **options)
         assert corpus.rows[0]["audio"] == str(tmp_path / "8/9/8947470.clip.mp3")
         assert len(corpus.rows) == 5 and corpus.notes == []
+
+
+def test_a_map_that_is_none_is_refused_by_name(tmp_path):
+    conventional(tmp_path)
+    (tmp_path / "MSD_id_to_7D_id.pkl").write_bytes(pickle.dumps(dict.fromkeys(TAGS, "1"), 2))
+    (tmp_path / "7D_id_to_path.pkl").write_bytes(pickle.dumps(["8/9/8947470.clip.mp3"], 2))
+    with pytest.raises(ValueError, match=r"7D_id_to_path.pkl holds a list; a dict is expected"):
+        corpus_rows("million-song", tmp_path, files="7digital")
 
 
 def test_a_map_that_leads_out_of_the_folder_is_refused(tmp_path):
@@ -193,6 +202,60 @@ def test_damaged_and_other_pickles_are_refused_by_name(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"list.cP cannot be read as lists, dicts and arrays"):
         read_pickle(path)
+
+
+def test_a_small_pickle_cannot_fill_the_memory(tmp_path):
+    path, many = tmp_path / "list.cP", ["TRAAAAW128F429D538"]
+    for _ in range(60):
+        many = [many, many]
+    path.write_bytes(pickle.dumps(many, 2))
+    with pytest.raises(ValueError, match="names the same values over and over"):
+        read_pickle(path)
+    path.write_bytes(b"\x80\x05\x96" + (2**34).to_bytes(8, "little") + b".")  # a bytearray of 16 GiB, not there
+    with pytest.raises(ValueError, match=r"list.cP cannot be read"):
+        read_pickle(path)
+    path.write_bytes(b"\x80\x02]r\xff\xff\xff\x7f.")  # an empty list, remembered as the two thousand millionth value
+    with _memory_of(2**32):
+        assert read_pickle(path) == []
+
+
+@contextlib.contextmanager
+def _memory_of(num_bytes):
+    resource = pytest.importorskip("resource", reason="this system limits no memory")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_arrays_in_arrays_of_objects_are_read_too(tmp_path):
+    objects = np.empty(2, object)
+    objects[:] = ["TRAAAAW128F429D538", np.array([1, 0])]
+    (tmp_path / "list.cP").write_bytes(pickle.dumps(objects, 2))
+    name, vector = read_pickle(tmp_path / "list.cP")
+    assert name == "TRAAAAW128F429D538" and vector.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("kind", ["no array", "empty", "several", "cut off", "absurd"])
+def test_what_is_no_npy_file_is_refused_by_name(tmp_path, kind):
+    path = tmp_path / "train_ids.npy"
+    with path.open("wb") as stream:
+        np.savez(stream, a=np.arange(3)) if kind == "several" else np.save(stream, np.arange(100.0))
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "no array": b"TRAAAAW128F429D538",
+            "empty": b"",
+            "several": content,
+            "cut off": content[:-9],
+            "absurd": content.replace(b"(100,), }" + b" " * 12, b"(" + b"9" * 15 + b",), }"),
+        }[kind]
+    )
+    with pytest.raises(ValueError, match=r"train_ids.npy is no array in NumPy's format"):
+        read_npy(path)
 
 
 def test_an_array_whose_bytes_do_not_fill_it_is_refused(tmp_path):

@@ -68,6 +68,12 @@ def test_the_whole_recording_can_be_explained(known_pipe, make_sound):
     assert not ((found.times[:, 0] > 4.3) & (found.times[:, 1] < 7.7)).any()
 
 
+def test_a_stretch_longer_than_all_that_sounds_is_refused(known_pipe, make_sound):
+    sound = make_sound(40.0, quiet=[(1, 39)])
+    with pytest.raises(ValueError, match="no stretch of 10 s was heard by half.*shorter `width`"):
+        explain(known_pipe, sound, "third second", whole=True, width=10.0)
+
+
 def test_the_same_input_gives_the_same_result(known_pipe, make_sound):
     for baseline in BASELINES:
         first, second = (explain(known_pipe, make_sound(), baseline=baseline, bands=3).to_dict() for _ in range(2))

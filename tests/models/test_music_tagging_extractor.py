@@ -99,3 +99,9 @@ def test_an_extractor_saves_and_loads_its_settings(tmp_path):
     loaded = MusicTaggingFeatureExtractor.from_pretrained(tmp_path)
     assert loaded.feature == FEATURE and loaded.drop_tail and loaded.window_seconds == 2.992
     assert torch.equal(loaded(noise(7))["input_features"], extractor(noise(7))["input_features"])
+
+
+def test_a_feature_may_be_given_in_part_and_must_be_a_mel_spectrogram():
+    assert MusicTaggingFeatureExtractor(feature={"kind": "mel"}).feature["n_fft"] == 512
+    with pytest.raises(ValueError, match="'raw'; the extractor computes 'mel' only"):
+        MusicTaggingFeatureExtractor(feature={"kind": "raw"})

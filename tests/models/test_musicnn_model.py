@@ -14,10 +14,19 @@ from hf_mathrock.conversion.musicnn import convert_musicnn
 from hf_mathrock.models.configuration_musicnn import POOLING, MusicnnConfig
 from hf_mathrock.models.feature_extraction_music_tagging import MusicTaggingFeatureExtractor
 from hf_mathrock.models.modeling_musicnn import MusicnnBranch, MusicnnForAudioClassification, MusicnnModel
-from tiny import TAGGERS
+from tiny_taggers import tiny_tagger
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "musicnn"
 PUBLISHED = ["MTT_musicnn", "MSD_musicnn", "MTT_vgg", "MSD_vgg"]
+TINY = {
+    "input_samples": 16_128,
+    "feature": {"num_mel_bins": 24},
+    "timbral_filters": 6,
+    "temporal_filters": 4,
+    "temporal_kernels": [16, 8],
+    "width": 8,
+    "dense_size": 12,
+}
 VGG = {
     "variant": "vgg",
     "width": 6,
@@ -51,7 +60,7 @@ def converted(musicnn_reference, tmp_path_factory):
 
 def tiny(variant="musicnn", **settings):
     torch.manual_seed(0)
-    fields = copy.deepcopy(TAGGERS["musicnn"] if variant == "musicnn" else VGG)
+    fields = copy.deepcopy(TINY if variant == "musicnn" else VGG)
     return MusicnnForAudioClassification(MusicnnConfig(**{**fields, "num_labels": 5, **settings})).eval()
 
 
@@ -169,7 +178,7 @@ def test_the_demo_clips_have_the_published_tags_in_order(file, expected, convert
 
 @pytest.mark.parametrize("kernel", [(7, 9), (16, 1), (5, 1), (7, 24)])
 def test_a_branch_gives_the_best_match_of_each_filter_at_any_height(kernel):
-    branch = MusicnnBranch(MusicnnConfig(**TAGGERS["musicnn"]), kernel, 6)
+    branch = MusicnnBranch(MusicnnConfig(**TINY), kernel, 6)
     shake(branch)
     features = torch.randn(2, 1, 40, 24)
     padded = F.pad(features, (0, 0, (kernel[0] - 1) // 2, kernel[0] // 2))
@@ -343,3 +352,17 @@ def test_a_saved_model_is_the_same_after_loading(tmp_path):
         assert torch.equal(again(waveform).logits, model(waveform).logits)
         assert torch.equal(base(waveform).embeddings, model(waveform).embeddings)
     assert not info["missing_keys"]
+
+
+def test_who_listens_to_a_branch_changes_nothing_and_hears_it():
+    model = tiny_tagger("musicnn")
+    branch = model.musicnn.trunk.branches[0]
+    audio, calls = torch.randn(2, 8192), []
+    with torch.no_grad():
+        expected = model(audio).logits
+        branch.convolution.register_forward_hook(lambda *_: calls.append(None))
+        torch.testing.assert_close(model(audio).logits, expected, atol=1e-5, rtol=1e-5)
+        assert calls
+        branch.norm.train()
+        model(audio)
+        assert branch.norm.num_batches_tracked == 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification, pipeline
 
-from tiny_taggers import RATE, TAGGERS, save_tiny_tagger, tagger_class, tiny_config, tiny_extractor, tiny_tagger
+from tiny_taggers import MEL, RATE, TAGGERS, save_tiny_tagger, tagger_class, tiny_config, tiny_extractor, tiny_tagger
 
 THREE = ["rock", "jazz", "folk"]
 TASKS = [
@@ -357,3 +357,22 @@ def test_weights_hold_no_look_up_tables(tagger):
     learnt = {name for name, _ in tagger.named_parameters()}
     tables = {name for name in tagger.state_dict() if name not in learnt}
     assert all(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in tables), tables
+
+
+# -- What reviews found -----------------------------------------------------------------------------------------------
+
+
+def test_a_feature_given_in_part_at_load_keeps_the_rest(family, tmp_path):
+    tiny_config(family).save_pretrained(tmp_path)
+    loaded = tagger_class(family, "Config").from_pretrained(tmp_path, feature={"scale": 5000.0})
+    assert loaded.feature["scale"] == 5000.0 and loaded.feature["num_mel_bins"] == 16
+
+
+def test_bands_above_half_the_rate_are_refused_when_the_config_is_made(family):
+    with pytest.raises(ValueError, match=r"max_frequency_hz.*3000 Hz holds nothing above 1500"):
+        tiny_config(family, sampling_rate=3000, feature={**MEL, "max_frequency_hz": 4000.0})
+
+
+def test_a_clip_without_windows_is_refused(tagger):
+    with pytest.raises(ValueError, match=r"\[1, 0\]; every clip has at least one window"):
+        tagger(window(tagger), windows_per_clip=torch.tensor([1, 0]))

@@ -128,6 +128,17 @@ def test_architectures_are_told_apart(architecture, heard):
     assert heard in describe_architecture(MusicTaggerConfig(architecture=architecture).to_dict())
 
 
+def test_every_back_end_is_named():
+    from hf_mathrock import MusicTaggerConfig
+    from hf_mathrock.models.configuration_music_tagger import BACKENDS
+
+    said = {
+        describe_architecture(MusicTaggerConfig(architecture="short_chunk", backend={"kind": kind}).to_dict())
+        for kind in BACKENDS
+    }
+    assert len(said) == len(BACKENDS) and all("embedding" in text.split("Its stages")[1] for text in said)
+
+
 def test_the_vgg_is_no_musicnn():
     assert "vgg" in describe_architecture({"model_type": "musicnn", "variant": "vgg"})
 

@@ -23,8 +23,8 @@ from hf_mathrock.registry import family, model_class
 from hf_mathrock.synthesis.tags import TAGS, tag_task, tags_between
 from hf_mathrock.synthesis.variation import draw_variation, perform
 from hf_mathrock.training.arguments import MathRockTrainingArguments
-from hf_mathrock.training.distributed import known_statistics_for_one_row
-from hf_mathrock.training.recipe import load_recipe, run_recipe
+from hf_mathrock.training.distributed import known_statistics_for_one_value
+from hf_mathrock.training.recipe import Data, Recipe, _model_and_extractor, load_recipe, run_recipe
 from hf_mathrock.training.trainer import MathRockTrainer
 from tiny_taggers import TAGGERS as FAMILIES
 
@@ -165,12 +165,13 @@ def test_short_clips_and_a_last_batch_of_one_can_be_trained_on(kind, tmp_path):
     assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
 
 
-def test_only_a_batch_of_one_uses_known_statistics():
-    model = nn.Sequential(nn.Conv1d(2, 3, 1), nn.BatchNorm2d(3), nn.BatchNorm1d(3)).train()
-    known_statistics_for_one_row(model, 2)
-    assert all(module.training for module in model.modules())
-    known_statistics_for_one_row(model, 1)
-    assert [module.training for module in model] == [True, True, False]
+@pytest.mark.parametrize("shape, moves", [((2, 3), True), ((1, 3), False), ((1, 3, 5), True), ((1, 3, 1), False)])
+def test_only_one_value_per_channel_is_normalised_by_known_statistics(shape, moves):
+    norm = nn.BatchNorm1d(3).train()
+    with known_statistics_for_one_value(norm):
+        given = norm(torch.randn(shape) + 4)
+    assert norm.training and bool(norm.running_mean.abs().sum() > 0.1) == moves
+    assert torch.isfinite(given).all() and not norm._forward_pre_hooks
 
 
 def test_training_repeats_short_clips_and_evaluation_leaves_them_short():
@@ -331,6 +332,25 @@ def recipe(tmp_path):
         return path
 
     return write
+
+
+def test_the_extractor_of_a_pretrained_tagger_follows_what_a_recipe_changes_and_keeps_the_rest(tmp_path):
+    model, extractor = make("musicnn")
+    extractor.hop_seconds = 0.25
+    model.save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+
+    def made(extractor_settings=None, **changes):
+        model_settings = {"pretrained": str(tmp_path), **changes}
+        recipe = Recipe("other", Data(source="songs"), model_settings, extractor_settings or {})
+        return _model_and_extractor(recipe, None)
+
+    model, extractor = made(feature={**extractor.feature, "max_frequency_hz": 3000.0})
+    assert extractor.feature == model.config.feature and extractor.feature["max_frequency_hz"] == 3000.0
+    assert extractor.hop_seconds == 0.25
+    model, extractor = made(input_samples=9216)
+    assert (extractor.window_samples, extractor.min_samples, extractor.hop_seconds) == (9216, 9216, 0.25)
+    assert made({"min_samples": 4096}, input_samples=9216)[1].min_samples == 4096
 
 
 @pytest.mark.parametrize("kind", TAGGERS)

@@ -25,7 +25,7 @@ from hf_mathrock.cli.terminal import (
 from hf_mathrock.library.tagging import describe
 from hf_mathrock.report.results import task_names
 
-SUMMARY = "tag songs with emotion, vibe, intensity and tempo"
+SUMMARY = "tag songs with emotion, vibe, intensity and tempo, or a tagger's tags"
 # Options that go to the pipeline under their own names.
 PIPELINE_OPTIONS = frozenset(
     ["top_k", "threshold", "window_seconds", "hop_seconds", "aggregation", "tasks", "batch_size", "device"]

@@ -333,7 +333,7 @@ def _corpus(path: Path, published: str | None, tags: Any) -> tuple[str | None, l
     if published is not None:
         if tags in VOCABULARIES and tags != published[:3]:
             raise ValueError(f"{path.name!r} holds the published {published}; its tags are not {tags}'s.")
-        return published[:3], [f"recognised by its weights: the published {published}"]
+        return published[:3], [f"recognised by the checksum of its last bias: the published {published}"]
     if tags in VOCABULARIES:
         return str(tags), []
     for name in (path.resolve().name, path.resolve().parent.name):

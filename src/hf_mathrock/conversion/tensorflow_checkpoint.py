@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ import numpy as np
 from hf_mathrock.conversion.report import stand_in
 from hf_mathrock.conversion.stored_tensor import StoredTensor
 
-_MAX_INDEX_BYTES = 2**26  # that of a thousand tensors has a hundred kilobytes
+_MAX_INDEX_BYTES = 2**22  # that of a thousand tensors has a hundred kilobytes
+# A key repeats any part of the one before it and blocks may be named twice: a small table can claim endless entries.
+_MAX_ENTRIES, _MAX_KEY_BYTES = 10_000, 1000
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES = 48
 _DTYPES = {1: "float32", 2: "float64", 3: "int32", 9: "int64", 19: "float16"}
@@ -151,17 +154,27 @@ def _read_index(path: Path) -> tuple[_Header, dict[str, _Entry]]:
     _, position = _block_handle(table, len(table) - _FOOTER_BYTES)  # of the table's own statistics
     root, _ = _block_handle(table, position)
     header, entries = _Header(), {}
-    for _, value in _block(table, *root, path.name):
-        for key, message in _block(table, *_block_handle(value, 0)[0], path.name):
-            if key == b"":
-                header = _header(message)
-            else:
-                entries[key.decode()] = _entry(message)
+    handles = (_block_handle(value, 0)[0] for _, value in _not_endless(_block(table, *root, path.name), path.name))
+    blocks = (_block(table, *handle, path.name) for handle in handles)
+    for key, message in _not_endless(chain.from_iterable(blocks), path.name):
+        if key == b"":
+            header = _header(message)
+        else:
+            entries[key.decode()] = _entry(message)
     if header.big_endian:
         raise ValueError(f"{path.name!r} was written on a big-endian machine, which is not read here.")
     if not 0 < header.num_shards <= 1000:
         raise ValueError(f"{path.name!r} is damaged: it names {header.num_shards} files of values.")
+    if elsewhere := [name for name, entry in entries.items() if entry.shard >= header.num_shards]:
+        raise ValueError(f"{path.name!r} is damaged: {elsewhere[0]!r} lies in none of its files of values.")
     return header, entries
+
+
+def _not_endless(entries: Iterable[tuple[bytes, bytes]], name: str) -> Iterator[tuple[bytes, bytes]]:
+    for number, entry in enumerate(entries):
+        if number == _MAX_ENTRIES:
+            raise ValueError(f"{name!r} is refused: it lists more than {_MAX_ENTRIES:,} blocks or variables.")
+        yield entry
 
 
 def _stored(name: str, entry: _Entry, data: Path) -> StoredTensor:
@@ -212,6 +225,8 @@ def _block(table: bytes, offset: int, size: int, name: str) -> Iterator[tuple[by
         unshared, position = _varint(block, position)
         length, position = _varint(block, position)
         key = key[:shared] + block[position : position + unshared]
+        if len(key) > _MAX_KEY_BYTES:
+            raise ValueError(f"{name!r} is refused: it holds a name of more than {_MAX_KEY_BYTES:,} characters.")
         position += unshared
         yield key, block[position : position + length]
         position += length

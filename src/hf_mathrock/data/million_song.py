@@ -261,6 +261,9 @@ def _paths_at_7digital(folder: Path, required: bool) -> dict[str, str]:
         maps = [read_pickle(path) for path in there if path is not None]
     if len(maps) < 2:
         return {}
+    for name, found in zip(names, maps, strict=True):
+        if not isinstance(found, dict):
+            raise ValueError(f"{name} holds a {type(found).__name__}; a dict is expected. Take the file as published.")
     numbers, paths = maps
     by_number = {str(number): str(path) for number, path in paths.items()}
     return {track: by_number[str(number)] for track, number in numbers.items() if str(number) in by_number}

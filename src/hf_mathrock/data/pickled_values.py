@@ -3,13 +3,16 @@
 
 `pickle.load` calls any function that a file names. Here only the handful of names that stand for a NumPy array are
 known, and even these lead to stand-ins that note what they are given: no array is made until its type and size have
-been checked, and any other name is an error.
+been checked, and any other name is an error. Nor can a small file fill the memory: values that a file names again and
+again are not multiplied, and Python's own reader takes the place of the one in C, which makes room for as many values
+as the file claims.
 
 Source: "Restricting Globals" in the documentation of Python's `pickle`, and the pickled form of NumPy's arrays.
 """
 
 from __future__ import annotations
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -42,15 +45,19 @@ def read_npy(path: Path) -> Any:
         ValueError: The file is no such file, or is damaged.
     """
     try:
-        return np.load(path, allow_pickle=False)
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise ValueError(f"{path} is no array in NumPy's format: {error} Take the file as published.") from error
-    with path.open("rb") as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        read_header(stream)
-        return _read(path, stream.read())
+        with path.open("rb") as stream:
+            version = np.lib.format.read_magic(stream)
+            first = version == (1, 0)
+            header = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+            _, _, dtype = header(stream)
+            if dtype.hasobject:
+                return _read(path, stream.read())
+            stream.seek(0)
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (ValueError, MemoryError) as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path} is no array in NumPy's format: {error}. Take the file as published.") from error
 
 
 def _read(path: Path, content: bytes) -> Any:
@@ -78,7 +85,7 @@ def _read(path: Path, content: bytes) -> Any:
             if not isinstance(kind, _Type):
                 raise ValueError("an array without a type")
             if kind.name.startswith("O"):
-                return list(data)
+                return [filled(entry) for entry in data]
             dtype = np.dtype(kind.name).newbyteorder("=" if kind.order == "|" else kind.order)
             if dtype.kind not in _PLAIN_KINDS:
                 raise ValueError(f"an array of type {kind.name!r}")
@@ -96,7 +103,10 @@ def _read(path: Path, content: bytes) -> Any:
     def encoded(text: str, _: Any = None) -> bytes:
         return text.encode("latin-1")  # bytes, as Python 3 writes them into old formats
 
-    class _Unpickler(pickle.Unpickler):
+    class _Unpickler(pickle._Unpickler):
+        # A bytearray is filled with as many zeros as the file claims, before any of it is read.
+        dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}
+
         def find_class(self, module: str, name: str) -> Any:
             if (module, name) in _ARRAY_MAKERS:
                 return make_array
@@ -108,7 +118,13 @@ def _read(path: Path, content: bytes) -> Any:
                 return encoded
             raise ValueError(f"it names {module}.{name}")
 
+    num_left = len(content)  # every value takes a byte at least, unless the same list is named many times
+
     def filled(value: Any) -> Any:
+        nonlocal num_left
+        num_left -= 1
+        if num_left < 0:
+            raise ValueError("it names the same values over and over")
         if isinstance(value, _Array):
             return value.value()
         if isinstance(value, dict):
@@ -119,13 +135,11 @@ def _read(path: Path, content: bytes) -> Any:
             return value
         raise ValueError(f"a {type(value).__name__}")
 
-    import io
-
     try:
         return filled(_Unpickler(io.BytesIO(content), encoding="latin-1").load())
     except Exception as error:  # whatever a crafted or broken file provokes
         raise ValueError(
-            f"{path} cannot be read as lists, dicts and arrays: {error or type(error).__name__}. Take the file as "
+            f"{path} cannot be read as lists, dicts and arrays: {str(error) or type(error).__name__}. Take the file as "
             "published; nothing else in a pickle is opened here, since it could run any program."
         ) from error
 

@@ -95,6 +95,11 @@ def explain(
             times = stretches(part.windows_heard[0][0], part.windows_heard[-1][1], width, step)
             values, heard = occlude_stretches(listener, part.windows(), times, baseline)
             # What lies in silence, or hardly reaches out of it, was not heard.
+            if not (heard > 0.5).any():
+                raise ValueError(
+                    f"no stretch of {width:g} s was heard by half, since silence surrounds what sounds: give a shorter "
+                    "`width` than the sound lasts"
+                )
             times, values = times[heard > 0.5], values[:, heard > 0.5]
             against = f"the stretch replaced by {BASELINES[baseline]}"
         by_band = None

@@ -18,6 +18,7 @@ _COMPRESSIONS = {"db": "in decibels", "log10": "under a logarithm", "ln": "under
 _BACKENDS = {
     "none": "What is left is the embedding.",
     "max": "The maximum over time is the embedding.",
+    "mean": "The mean over time is the embedding.",
     "gru": "A recurrent network (GRU) over time gives the embedding.",
     "encoder": "A Transformer encoder over time gives the embedding, at its class token.",
     "temporal": "Convolutions over time and a learnt pooling (AutoPool) give the embedding.",

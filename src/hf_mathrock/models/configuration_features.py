@@ -118,6 +118,19 @@ def fill_feature(feature: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
+def check_below_half_the_rate(feature: Mapping[str, Any], sampling_rate: int) -> None:
+    """Refuse mel bands of which audio at that rate holds nothing.
+
+    Raises:
+        ValueError: The highest band reaches above half the sampling rate.
+    """
+    if feature["kind"] == "mel" and feature["max_frequency_hz"] > sampling_rate / 2:
+        raise ValueError(
+            f"`feature['max_frequency_hz']` is {feature['max_frequency_hz']} Hz; audio at {sampling_rate} Hz holds "
+            f"nothing above {sampling_rate / 2} Hz. Lower it, or raise `sampling_rate`."
+        )
+
+
 def harmonic_notes(feature: Mapping[str, Any], sampling_rate: int) -> tuple[int, int]:
     """MIDI numbers of the lowest note of a harmonic feature, and of the one above its highest band.
 
@@ -143,7 +156,11 @@ def feature_shape(feature: Mapping[str, Any], sampling_rate: int, num_samples: i
         feature: As `fill_feature` gives it.
         sampling_rate: Hz.
         num_samples: Length of the clip.
+
+    Raises:
+        ValueError: Its bands do not fit below half the rate.
     """
+    check_below_half_the_rate(feature, sampling_rate)
     if feature["kind"] == "raw":
         return (1, num_samples)
     num_frames = 1 + num_samples // feature["hop_length"]

@@ -13,8 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from .configuration_features import check_names, feature_shape, fill_feature, shortest_feature
-from .configuration_tagging import TaggerConfig
+from .configuration_features import (
+    check_below_half_the_rate,
+    check_names,
+    feature_shape,
+    fill_feature,
+    shortest_feature,
+)
+from .configuration_tagging import LONGEST_SECONDS, TaggerConfig
 from .tagger_encoder import TaggerEncoder
 from .tagger_pooling import TemporalBackend
 from .tagger_presets import PRESETS
@@ -43,8 +49,6 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "ge
 
 _PARTS = ("feature", "collapse", "backend", "head")
 _RESOLVED = ("sampling_rate", "input_samples", "feature_batch_norm", "batch_norm_eps", "stages", *_PARTS)
-# Nothing in the model ends the time axis; what is longer is better cut, for the sake of memory.
-_LONGEST_SECONDS = 600
 # A length that usual strides and pools divide, so that the ratio of lengths before and behind them is exact.
 _DIVISIBLE = 2**8 * 3**10 * 5
 
@@ -106,6 +110,7 @@ class MusicTaggerConfig(TaggerConfig):
             raise ValueError(f"`batch_norm_eps` is {self.batch_norm_eps!r}; it must be a positive number.")
         self.stages = [fill_stage(stage, index, self.settled) for index, stage in enumerate(self.stages)]
         super().__post_init__(**kwargs)
+        check_below_half_the_rate(self.feature, self.sampling_rate)
 
     def _fill_from_preset(self) -> None:
         check_names([self.architecture], PRESETS, "`architecture`")
@@ -156,7 +161,7 @@ class MusicTaggerConfig(TaggerConfig):
         """Ten minutes, or as far as the encoder's positions reach; `None` for a model of fixed length."""
         if not self.accepts_any_length:
             return None
-        longest = _LONGEST_SECONDS * self.sampling_rate
+        longest = LONGEST_SECONDS * self.sampling_rate
         if (positions := self.backend.get("num_positions")) is not None:
             longest = min(longest, (positions - 1) * self.samples_per_token)
         return max(longest, self.input_samples)

@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
-from .configuration_features import fill_feature, shortest_feature
+from .configuration_features import check_below_half_the_rate, fill_feature, shortest_feature
 from .configuration_tagging import TaggerConfig
 
 # Where the travelling code stands: written into every config, so that any save can be loaded by any Auto class.
@@ -108,13 +107,6 @@ class MusicTaggingTransformerConfig(TaggerConfig):
         self.conv_pools = [list(pool) for pool in self.conv_pools]
         super().__post_init__(**kwargs)
 
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As the base class; a `feature` given in part is merged over the saved one."""
-        if isinstance(kwargs.get("feature"), Mapping):
-            kwargs["feature"] = {**(config_dict.get("feature") or {}), **kwargs["feature"]}
-        return super().from_dict(config_dict, **kwargs)
-
     def check(self) -> None:
         """Whether a model can be made of this; a finished configuration may have been edited.
 
@@ -125,11 +117,7 @@ class MusicTaggingTransformerConfig(TaggerConfig):
             raise ValueError(f"`feature` lacks {sorted(set(fill_feature(self.feature)) - set(self.feature))}.")
         for name in _POSITIVE:
             self._check_positive(name)
-        if self.feature["max_frequency_hz"] > self.sampling_rate / 2:
-            raise ValueError(
-                f"`feature['max_frequency_hz']` is {self.feature['max_frequency_hz']}; audio at {self.sampling_rate} "
-                f"Hz holds nothing above {self.sampling_rate / 2}."
-            )
+        check_below_half_the_rate(self.feature, self.sampling_rate)
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`hidden_size` is {self.hidden_size} and `num_attention_heads` {self.num_attention_heads}: the first "

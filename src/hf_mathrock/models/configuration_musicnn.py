@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .configuration_features import fill_feature
-from .configuration_tagging import TaggerConfig
+from .configuration_features import check_below_half_the_rate, fill_feature
+from .configuration_tagging import LONGEST_SECONDS, TaggerConfig
 
 AUTO_MAP = {
     "AutoConfig": "configuration_musicnn.MusicnnConfig",
@@ -107,6 +107,7 @@ class MusicnnConfig(TaggerConfig):
                 {key: list(size) for key, size in entry.items()} for entry in POOLING[self.pooling or "MTT"]
             ]
         super().__post_init__(**kwargs)
+        check_below_half_the_rate(self.feature, self.sampling_rate)
         for name in ("timbral_filters", "temporal_filters", "width", "dense_size"):
             if not _is_size(getattr(self, name)):
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be a positive whole number.")
@@ -169,7 +170,7 @@ class MusicnnConfig(TaggerConfig):
 
     @property
     def max_samples(self) -> int | None:
-        return 600 * self.sampling_rate if self.accepts_any_length else None
+        return LONGEST_SECONDS * self.sampling_rate if self.accepts_any_length else None
 
     def extractor_settings(self) -> dict[str, Any]:
         # As musicnn does: patches of one spectrogram of the whole recording, without the rest behind the last. The

@@ -14,6 +14,8 @@ from .configuration_tasks import TaskConfig
 
 # The benchmarks of the field (MagnaTagATune, Million Song Dataset, MTG-Jamendo) have 50 tags each.
 NUM_TAGS = 50
+LONGEST_SECONDS = 600
+"""Of a window for models that hear any length: what is longer is better cut, for the sake of memory."""
 _TYPES = {"multi_label_classification": "multi_label", "single_label_classification": "single_label"}
 
 PIPELINE_FILES: dict[str, dict[str, Any]] = {
@@ -85,6 +87,14 @@ class TaggerConfig(TaskConfig):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be a positive whole number.")
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As the base class; a `feature` given in part is merged over the saved one."""
+        saved, given = config_dict.get("feature"), kwargs.get("feature")
+        if isinstance(saved, Mapping) and isinstance(given, Mapping) and given.get("kind") in (None, saved.get("kind")):
+            kwargs["feature"] = {**saved, **given}
+        return super().from_dict(config_dict, **kwargs)
 
     def _refuse_misspelt(self, given: Mapping[str, Any]) -> None:
         """Refuse what resembles a field; anything else transformers keeps, for the sake of other versions."""

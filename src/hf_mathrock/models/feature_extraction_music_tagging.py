@@ -11,6 +11,7 @@ import torch
 from transformers import BatchFeature
 
 from .audio_input import AudioSource, AudioWindow
+from .configuration_features import fill_feature
 from .feature_extraction_windows import WindowedFeatureExtractor
 from .tagger_features import mel_spectrogram
 
@@ -48,7 +49,12 @@ class MusicTaggingFeatureExtractor(WindowedFeatureExtractor):
         padding_value: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        kwargs.pop("feature_size", None)  # of the base class: of a waveform always 1
+        kwargs.pop("feature_size", None)  # written by the base class, and follows from `feature`
+        if feature is not None and (feature := fill_feature(feature))["kind"] != "mel":
+            raise ValueError(
+                f"`feature` is of kind {feature['kind']!r}; the extractor computes 'mel' only. Leave it out: the model "
+                "computes the others itself."
+            )
         size = 1 if feature is None else feature["num_mel_bins"]
         super().__init__(feature_size=size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         self.window_samples = window_samples

@@ -15,7 +15,7 @@ from transformers.models.clap.modeling_clap import ClapAudioModel, ClapModel
 
 from .configuration_mathrock import MathRockConfig
 from .modeling_wavlm_sdpa import SdpaWavLMModel
-from .objectives import multi_task_focal_loss
+from .objectives import losses_of_forward
 from .outputs import MathRockClassifierOutput, MathRockModelOutput
 from .pooling import masked_mean, mean_over_windows
 
@@ -303,17 +303,7 @@ class MathRockForAudioClassification(MathRockPreTrainedModel):
             return_dict=True,
         )
         task_logits = {name: head(base.embeddings) for name, head in self.heads.items()}
-        loss, task_losses = None, None
-        if labels is not None:
-            if isinstance(labels, torch.Tensor):
-                labels = {self.config.task_names[0]: labels}
-            loss, task_losses = multi_task_focal_loss(
-                task_logits,
-                labels,
-                self.config.tasks,
-                gamma=self.config.focal_gamma,
-                label_smoothing=self.config.label_smoothing,
-            )
+        loss, task_losses = losses_of_forward(task_logits, labels, self.config)
         output = MathRockClassifierOutput(
             loss=loss,
             logits=task_logits[self.config.task_names[0]],

@@ -97,7 +97,7 @@ class MusicTaggerModel(MusicTaggerPreTrainedModel, TaggerModel):
         Raises:
             ValueError: The model hears another length, or the clip is too short for its pools.
         """
-        states = self._through_stages(input_values, input_features)
+        states = self._through_stages(input_values, input_features, keep_all=output_hidden_states)
         attentions = None
         if self.encoder is not None:
             encoded = self.encoder(self._sequence(states[-1]).transpose(1, 2), output_hidden_states, output_attentions)
@@ -117,9 +117,9 @@ class MusicTaggerModel(MusicTaggerPreTrainedModel, TaggerModel):
         return self._sequence(self._through_stages(input_values, input_features)[-1]).transpose(1, 2)
 
     def _through_stages(
-        self, input_values: torch.Tensor | None, input_features: torch.Tensor | None
+        self, input_values: torch.Tensor | None, input_features: torch.Tensor | None, keep_all: bool = False
     ) -> list[torch.Tensor]:
-        """States behind each stage."""
+        """States behind each stage, or behind the last one alone."""
         self._check_length(input_values, input_features)
         if input_values is not None:
             state = self.features(input_values)
@@ -128,13 +128,13 @@ class MusicTaggerModel(MusicTaggerPreTrainedModel, TaggerModel):
         if self.feature_batch_norm is not None:
             state = self.feature_batch_norm(state.to(self.feature_batch_norm.weight.dtype))
         state = state.to(self._working_dtype())
-        states = []
+        states: list[torch.Tensor] = []
         for stage in self.stages:
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
                 state = self._gradient_checkpointing_func(counted_once(stage), state)
             else:
                 state = stage(state)
-            states.append(state)
+            states = [*states, state] if keep_all else [state]
         return states
 
     def _working_dtype(self) -> torch.dtype:

@@ -60,21 +60,24 @@ class MusicnnBranch(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """`(batch_size, 1, num_frames, num_mel_bins)` to `(batch_size, filters, num_frames)`."""
         features = F.pad(features, self.padding)
-        if self.training:
-            return self.norm(F.relu(self._convolve(features))).amax(dim=3)
+        if self.norm.training or not self._is_plain():
+            return self.norm(F.relu(self.convolution(features))).amax(dim=3)
         # With fixed statistics the norm is a straight line, and the maximum of what it gives is what it gives of the
         # maximum, or where it falls of the minimum. To have maxima only, falling filters are turned round first.
         sign = torch.where(self.norm.weight < 0, -1.0, 1.0).to(features.dtype)
         best = self._maxima(features, sign) * sign[:, None]
         return self.norm(F.relu(best).unsqueeze(-1)).squeeze(-1)
 
-    def _convolve(self, features: torch.Tensor, sign: torch.Tensor | None = None) -> torch.Tensor:
-        weight, bias = self.convolution.weight, self.convolution.bias
-        if sign is not None:
-            assert bias is not None
-            weight, bias = weight * sign[:, None, None, None], bias * sign
+    def _is_plain(self) -> bool:
+        """Whether nobody has put anything in the place of the convolution, or listens to it."""
+        return type(self.convolution) is nn.Conv2d and not self.convolution._forward_hooks
+
+    def _convolve(self, features: torch.Tensor, sign: torch.Tensor) -> torch.Tensor:
+        bias = self.convolution.bias
+        assert bias is not None
+        weight = self.convolution.weight * sign[:, None, None, None]
         # In this layout the convolution of one channel takes two thirds of the time.
-        return F.conv2d(features, weight.contiguous(memory_format=torch.channels_last), bias)
+        return F.conv2d(features, weight.contiguous(memory_format=torch.channels_last), bias * sign)
 
     def _maxima(self, features: torch.Tensor, sign: torch.Tensor) -> torch.Tensor:
         """The convolution's maxima over frequency; on the CPU a few frames at a time, which stay in the cache."""

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .configuration_tagging import TaggerConfig
-from .objectives import multi_task_focal_loss
+from .objectives import losses_of_forward
 from .outputs import MusicTaggerModelOutput, MusicTaggerOutput
 from .pooling import mean_over_windows
 
@@ -167,17 +167,7 @@ class TaggerForAudioClassification(TaggerPreTrainedModel):
                 for task in self.config.tasks
             }
             base.embeddings = mean_over_windows(base.embeddings, windows_per_clip)
-        loss, task_losses = None, None
-        if labels is not None:
-            if isinstance(labels, torch.Tensor):
-                labels = {self.config.task_names[0]: labels}
-            loss, task_losses = multi_task_focal_loss(
-                task_logits,
-                labels,
-                self.config.tasks,
-                gamma=self.config.focal_gamma,
-                label_smoothing=self.config.label_smoothing,
-            )
+        loss, task_losses = losses_of_forward(task_logits, labels, self.config)
         output = MusicTaggerOutput(
             loss=loss,
             logits=task_logits[self.config.task_names[0]],
@@ -266,6 +256,8 @@ def _logits_of_clips(task_type: str, logits: torch.Tensor, windows_per_clip: tor
     `log(mean p) - log(mean (1 - p))` by sums of exponentials of log-probabilities, which loses nothing near 0 and 1.
     """
     counts = windows_per_clip.tolist()
+    if counts and min(counts) < 1:
+        raise ValueError(f"`windows_per_clip` is {counts}; every clip has at least one window.")
     if sum(counts) != len(logits):
         raise ValueError(f"`windows_per_clip` counts {sum(counts)} windows, the batch holds {len(logits)}.")
     logits = logits.float()

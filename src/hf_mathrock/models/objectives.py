@@ -179,3 +179,27 @@ def multi_task_focal_loss(
     weights = task_weights or {}
     total = torch.stack([losses[name] * weights.get(name, 1.0) for name in names]).sum()
     return total, losses
+
+
+def losses_of_forward(
+    task_logits: Mapping[str, torch.Tensor],
+    labels: Mapping[str, torch.Tensor] | torch.Tensor | None,
+    config: Any,
+) -> tuple[torch.Tensor | None, dict[str, torch.Tensor] | None]:
+    """What a model's `forward` returns as `loss` and `task_losses`.
+
+    Args:
+        task_logits: Per task `(num_clips, num_labels)`.
+        labels: As for `multi_task_focal_loss`, or a bare tensor with the first task's; `None`: there is no loss.
+        config: A `TaskConfig`: its tasks, `focal_gamma` and `label_smoothing`.
+
+    Returns:
+        The sum over the tasks and each task's own, or `None` and `None`.
+    """
+    if labels is None:
+        return None, None
+    if isinstance(labels, torch.Tensor):
+        labels = {config.task_names[0]: labels}
+    return multi_task_focal_loss(
+        task_logits, labels, config.tasks, gamma=config.focal_gamma, label_smoothing=config.label_smoothing
+    )

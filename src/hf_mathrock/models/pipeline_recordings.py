@@ -44,7 +44,7 @@ class Recording:
 
     def add(self, window: AudioWindow, output: Mapping[str, Any] | None) -> None:
         """Keep what a window said (`None`: silence says nothing), and of the window its times and flags only."""
-        window.audio = {}
+        window.audio, window.before = {}, {}
         self.windows.append(window)
         self.logits.append(None if output is None else output["logits"])
         if output is not None:
@@ -231,7 +231,7 @@ class RecordingPipeline(ChunkPipeline):
                 if _sounds(chunk["window"]):
                     num_sounding += 1
                 elif chunk["window"] is not None:
-                    chunk["window"].audio = {}  # hours of silence must not pile up
+                    chunk["window"].audio, chunk["window"].before = {}, {}  # hours of silence must not pile up
                 # Silence does not fill a batch, but results must come all the same.
                 if num_sounding >= batch_size or len(waiting) >= batch_size + _MAX_SILENT_WAITING:
                     yield from flush()

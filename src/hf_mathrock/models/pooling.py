@@ -33,11 +33,13 @@ def mean_over_windows(values: torch.Tensor, windows_per_clip: torch.Tensor | Non
         `(num_clips, size)`.
 
     Raises:
-        ValueError: The counts do not sum to the number of windows.
+        ValueError: The counts do not sum to the number of windows, or one is less than 1.
     """
     if windows_per_clip is None:
         return values
     counts = windows_per_clip.to(values.device)
+    if bool((counts < 1).any()):
+        raise ValueError(f"`windows_per_clip` is {counts.tolist()}; every clip has at least one window.")
     if int(counts.sum()) != values.shape[0]:
         raise ValueError(f"`windows_per_clip` counts {int(counts.sum())} windows, the batch holds {values.shape[0]}.")
     clip = torch.repeat_interleave(torch.arange(len(counts), device=values.device), counts)

@@ -21,8 +21,8 @@ class TagContributions(ModelOutput):
         probabilities: In [0, 1], `(batch_size, num_outputs, num_tokens)`: of every label of every task, one task after
             the other, had the last layer listened to this token only.
         class_token_probabilities: `(batch_size, num_outputs)`: the same of the class token, had it listened to itself.
-        undisturbed_probabilities: `(batch_size, num_outputs)`: what the model says; the config's `temperatures` have
-            no part in any of the three.
+        undisturbed_probabilities: `(batch_size, num_outputs)`: what the model says of the clip. As in all three, logits
+            are divided by the config's `temperatures` first.
         token_seconds: From when to when each token stands in the clip, in seconds, `(num_tokens, 2)`; what it hears
             reaches somewhat further on both sides.
         token_mask: `(batch_size, num_tokens)`, true for tokens of the clip.
@@ -111,14 +111,12 @@ class TagContributionsMixin(TaggerForAudioClassification):
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Of every label of every task, `(..., num_outputs)`."""
-        task_logits = self.config.split_logits(logits.float())
-        return torch.cat(
-            [
-                logits.sigmoid() if self.config.task(name)["type"] == "multi_label" else logits.softmax(dim=-1)
-                for name, logits in task_logits.items()
-            ],
-            dim=-1,
-        )
+        probabilities = []
+        for name, task_logits in self.config.split_logits(logits.float()).items():
+            scaled = task_logits / self.config.task_temperature(name)
+            multi_label = self.config.task(name)["type"] == "multi_label"
+            probabilities.append(scaled.sigmoid() if multi_label else scaled.softmax(dim=-1))
+        return torch.cat(probabilities, dim=-1)
 
     def _token_seconds(
         self, num_tokens: int, waveform: torch.Tensor | None, spectrogram: torch.Tensor | None

@@ -237,7 +237,8 @@ class TaggerEncoder(nn.Module):
         hidden_states, attentions = [states], []
         for layer in self.layers:
             states, weights = layer(states, output_attentions)
-            hidden_states.append(states)
+            if output_hidden_states:
+                hidden_states.append(states)
             attentions.append(weights)
         return EncodedTokens(
             states,

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.audio_utils import mel_filter_bank
 
-from .configuration_features import fill_feature, harmonic_notes, shortest_feature
+from .configuration_features import check_below_half_the_rate, fill_feature, harmonic_notes, shortest_feature
 from .configuration_tagging import TaggerConfig
 
 # Bandwidth of a harmonic filter in Hz: 0.1079 f + 24.7, divided by its quality.
@@ -52,11 +52,7 @@ def mel_spectrogram(
         ValueError: The clip is too short for one frame, or a band lies above half the sampling rate.
     """
     feature = fill_feature(feature)
-    if feature["max_frequency_hz"] > sampling_rate / 2:
-        raise ValueError(
-            f"`feature['max_frequency_hz']` is {feature['max_frequency_hz']} Hz; audio at {sampling_rate} Hz holds "
-            f"nothing above {sampling_rate / 2} Hz. Lower it, or raise `sampling_rate`."
-        )
+    check_below_half_the_rate(feature, sampling_rate)
     filters = _mel_filters(
         feature["n_fft"],
         feature["num_mel_bins"],

@@ -81,7 +81,7 @@ class Conv2dBlock(nn.Module):
         self.pool = _pair(pool, "pool")
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return _pooled_2d(_relu(self.batch_norm(self.conv(states))), self.pool)
+        return _pooled_2d(F.relu(self.batch_norm(self.conv(states))), self.pool)
 
 
 class Residual2dBlock(nn.Module):
@@ -126,11 +126,11 @@ class Residual2dBlock(nn.Module):
         self.pool = _pair(pool, "pool")
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        main = _relu(self.batch_norm1(self.conv1(states)))
+        main = F.relu(self.batch_norm1(self.conv1(states)))
         main = self.batch_norm2(self.conv2(main))
         if self.shortcut_conv is not None:
             states = self.shortcut_batch_norm(self.shortcut_conv(states))
-        return _pooled_2d(_relu(main + states), self.pool)
+        return _pooled_2d(F.relu(main + states), self.pool)
 
 
 class Conv1dBlock(nn.Module):
@@ -161,7 +161,7 @@ class Conv1dBlock(nn.Module):
         self.pool = pool
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return _pooled_1d(_relu(self.batch_norm(self.conv(states))), self.pool)
+        return _pooled_1d(F.relu(self.batch_norm(self.conv(states))), self.pool)
 
 
 class ResidualSE1dBlock(nn.Module):
@@ -204,11 +204,11 @@ class ResidualSE1dBlock(nn.Module):
         self.pool = pool
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        main = self.batch_norm2(self.conv2(_relu(self.batch_norm1(self.conv1(states)))))
+        main = self.batch_norm2(self.conv2(F.relu(self.batch_norm1(self.conv1(states)))))
         gate = torch.sigmoid(self.excite(F.relu(self.squeeze(main.mean(dim=2)))))
         if self.shortcut_conv is not None:
             states = self.shortcut_batch_norm(self.shortcut_conv(states))
-        return _pooled_1d(_relu(main * gate[:, :, None] + states), self.pool)
+        return _pooled_1d(F.relu(main * gate[:, :, None] + states), self.pool)
 
 
 BLOCKS: dict[str, type[nn.Module]] = {
@@ -372,11 +372,6 @@ def size_text(shape: Sequence[int]) -> str:
 def _check_odd(kernel: tuple[int, ...]) -> None:
     if not all(size % 2 for size in kernel):
         raise ValueError(f"`kernel_size` is {kernel}; beside a shortcut it must be odd, or the two differ in length.")
-
-
-def _relu(states: torch.Tensor) -> torch.Tensor:
-    """In place where nobody can need the input any more: memory, not arithmetic, is what it costs."""
-    return F.relu(states, inplace=not torch.is_grad_enabled())
 
 
 def _pooled_2d(states: torch.Tensor, pool: tuple[int, int]) -> torch.Tensor:

@@ -113,13 +113,23 @@ def synchronised_batch_norm(model: nn.Module) -> Iterator[None]:
             norm.__class__ = kind
 
 
-def known_statistics_for_one_row(model: nn.Module, num_rows: int) -> None:
-    """Let the batch norms of embeddings use their running statistics where a batch is one row.
+@contextmanager
+def known_statistics_for_one_value(model: nn.Module) -> Iterator[None]:
+    """Let a batch norm that gets one value per channel use its running statistics.
 
-    As an epoch's last may be. One number has no variance, and torch refuses it. With other processes there are more
-    rows. The next `train()` turns the norms back.
+    An epoch's last batch may be one row, and of an embedding that is one value: it has no variance, and torch refuses
+    it. A sequence or a spectrogram of one row has many. With other processes there are more rows.
     """
-    if num_rows == 1 and num_processes() == 1:
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm1d):
-                module.eval()
+
+    def settle(norm: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        norm.train(norm.training and inputs[0].numel() > inputs[0].shape[1])
+
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d) and module.training]
+    handles = [norm.register_forward_pre_hook(settle) for norm in norms] if num_processes() == 1 else []
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for norm in norms:
+            norm.train()

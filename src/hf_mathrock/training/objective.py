@@ -16,7 +16,7 @@ from hf_mathrock.models.objectives import loss_denominators, multi_task_focal_lo
 from hf_mathrock.training.arguments import MathRockTrainingArguments
 from hf_mathrock.training.checks import TaskCounts, check_training_labels
 from hf_mathrock.training.distributed import (
-    known_statistics_for_one_row,
+    known_statistics_for_one_value,
     num_processes,
     sum_over_processes,
     synchronised_batch_norm,
@@ -91,8 +91,8 @@ class MultiTaskObjective(_Trainer):
         files = inputs.pop("files", None)
         if model.training:
             keep_frozen_in_evaluation(model)
-            known_statistics_for_one_row(model, len(next(iter(labels.values()))))
-        outputs = model(**inputs)
+        with known_statistics_for_one_value(model):
+            outputs = model(**inputs)
         unwrapped = self.accelerator.unwrap_model(model)
         config, learned = unwrapped.config, self.uncertainty is not None
         denominators = num_items_in_batch

@@ -392,9 +392,13 @@ def _model_and_extractor(recipe: Recipe, tasks: list[dict[str, Any]] | None) -> 
         ) from error
     if "temperatures" not in settings:
         model.config.temperatures = None  # they were fitted to the weights of before
-    if {"sampling_rate", "input_samples"} & set(settings):  # of a tagger: its extractor must follow
-        return model, extractor_class.for_config(model.config, **recipe.extractor)
-    return model, extractor_class.from_pretrained(source, **recipe.extractor)
+    followed: dict[str, Any] = {}
+    if hasattr(extractor_class, "for_config"):
+        # What the config settles follows the changed config; what it does not, such as the hop, stays as it was saved.
+        before = config_class.from_pretrained(source).extractor_settings()
+        now = model.config.extractor_settings()
+        followed = {name: value for name, value in now.items() if value != before.get(name)}
+    return model, extractor_class.from_pretrained(source, **{**followed, **recipe.extractor})
 
 
 def _generated(recipe: Recipe, model: Any, extractor: Any, cache_dir: str | Path, progress: Any) -> tuple[Any, Any]:

@@ -77,9 +77,9 @@ class Stage:
         if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
             raise ValueError("`nesterov` wants `momentum` above 0; give `nesterov: false` for plain SGD.")
         betas = tuple(self.betas) if isinstance(self.betas, (list, tuple)) else ()
-        if len(betas) != 2 or not all(isinstance(beta, float) and 0 <= beta < 1 for beta in betas):
+        if len(betas) != 2 or not all(type(beta) in (int, float) and 0 <= beta < 1 for beta in betas):
             raise ValueError(f"`betas` of a stage is {self.betas!r}; two numbers in [0, 1) are wanted.")
-        object.__setattr__(self, "betas", betas)
+        object.__setattr__(self, "betas", tuple(map(float, betas)))
 
     def group_options(self, number: int) -> dict[str, Any]:
         """Options of a parameter group in this stage, plain values: they go into checkpoints."""
