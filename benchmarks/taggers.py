@@ -246,8 +246,11 @@ def time_models(names: Sequence[str], budget: Budget, cache: Path) -> dict[str, 
 def train_all(names: Sequence[str], budget: Budget, cache: Path, num_workers: int, anew: bool) -> dict[str, Any]:
     """Results by name: those that were kept with the same settings, and the others from processes of their own."""
 
+    # Beforehand, not in the threads: transformers does not bear being imported by two of them at once.
+    all_settings = {name: json.loads(json.dumps(settings_of(name, budget))) for name in names}
+
     def result(name: str) -> dict[str, Any]:
-        kept, settings = cache / "results" / f"{name}.json", json.loads(json.dumps(settings_of(name, budget)))
+        kept, settings = cache / "results" / f"{name}.json", all_settings[name]
         if kept.exists() and not anew and (former := json.loads(kept.read_text()))["settings"] == settings:
             return former
         begun = time.perf_counter()
