@@ -178,9 +178,7 @@ def convert_musicnn(block: Block, workshop: Workshop) -> None:
 
 
 def train_a_tagger_a_little(block: Block, workshop: Workshop) -> None:
-    small = (
-        "training.num_train_epochs=1 training.max_steps=1 model.architecture=logmel_hybrid data.columns='{tag: tag}'"
-    )
+    small = "training.num_train_epochs=1 training.max_steps=1 model.architecture=logmel_hybrid"
     workshop.shell(f"{block.code.strip()} --set {small}")
 
 

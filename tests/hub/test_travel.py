@@ -38,7 +38,11 @@ MAY_IMPORT = {
 READING = {"audio_input.py", "audio_opening.py", "audio_reading.py", "audio_windows.py"}
 LISTENING = {"pipeline_recordings.py", "scoring.py"} | READING
 TASKS_AND_LABELS = {"configuration_tasks.py"}
-TAGGER_CONFIG = {"configuration_tagging.py", "configuration_features.py"} | TASKS_AND_LABELS
+TAGGER_CONFIG = {
+    "configuration_tagging.py",
+    "configuration_features.py",
+    "configuration_values.py",
+} | TASKS_AND_LABELS
 TAGGER_EXTRACTOR = (
     {"feature_extraction_music_tagging.py", "feature_extraction_windows.py", "tagger_features.py"}
     | TAGGER_CONFIG

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 from hf_mathrock.models import configuration_music_tagger as configuration
 from hf_mathrock.models.configuration_music_tagger import MusicTaggerConfig
+from hf_mathrock.models.configuration_musicnn import MusicnnConfig
 from hf_mathrock.models.modeling_music_tagger import MusicTaggerForAudioClassification, MusicTaggerModel
 from hf_mathrock.models.tagger_presets import PRESETS
 from hf_mathrock.models.tagger_stages import BLOCKS, trace_stages
@@ -538,9 +540,29 @@ def test_any_front_end_goes_with_any_back_end(front: str, back: str) -> None:
             r"`stages\[1\]` of 8, 'conv1d'.*sequences only",
         ),
         (lambda config: config.stages.insert(0, {"block": "sinc"}), r"`stages\[0\]` of 8, 'sinc'"),
-        (lambda config: config.stages[2].update(channels=0), r"`stages\[2\]`"),
-        (lambda config: config.stages[2].update(channels="many"), r"`stages\[2\]`.*cannot be built"),
-        (lambda config: config.stages[3].update(pool=[2, 2, 2]), r"`stages\[3\]`.*`pool` is \[2, 2, 2\]"),
+        (lambda config: config.stages[2].update(channels=0), r"`stages\[2\]\['channels'\]` is 0; .*positive whole"),
+        (lambda config: config.stages[2].update(channels="64"), r"`stages\[2\]\['channels'\]` is '64'; .*positive"),
+        (lambda config: config.stages[3].update(pool=[2, 2, 2]), r"`stages\[3\]\['pool'\]` is \[2, 2, 2\]; .*bands"),
+        (lambda config: setattr(config, "stage", []), "no field 'stage'; did you mean 'stages'"),
+        (lambda config: setattr(config, "architecture", "fcn"), "was made as 'short_chunk'.*starts from"),
+        (lambda config: setattr(config, "stages", None), "`stages` is None; it must be a list"),
+        (lambda config: setattr(config, "input_samples", "3s"), "`input_samples` is '3s'; .*positive whole number"),
+        (lambda config: setattr(config, "sampling_rate", 0), "`sampling_rate` is 0; .*positive whole number"),
+        (lambda config: setattr(config, "batch_norm_eps", -1), "`batch_norm_eps` is -1; .*positive number"),
+        (lambda config: config.collapse.update(kind="flatten_linear", size=0), r"`collapse\['size'\]` is 0"),
+        (lambda config: setattr(config, "backend", {"kind": "gru", "dropout": 2}), r"`backend\['dropout'\]` is 2"),
+        (
+            lambda config: setattr(config, "backend", {"kind": "gru", "bidirectional": "yes"}),
+            r"`backend\['bidirectional'\]` is 'yes'; it must be true or false",
+        ),
+        (
+            lambda config: setattr(config, "backend", {"kind": "encoder", "num_layers": "2"}),
+            r"`backend\['num_layers'\]` is '2'; it must be a positive whole number",
+        ),
+        (
+            lambda config: setattr(config, "backend", {"kind": "encoder", "attention_dropout": 1.5}),
+            r"`backend\['attention_dropout'\]` is 1.5; it must be a number in \[0, 1\)",
+        ),
         (lambda config: config.stages[0].update(chanels=64), r"did you mean 'channels'"),
         (lambda config: config.stages.pop(), r"2 bands x 3 frames come out.*'squeeze'"),
         (lambda config: config.stages.clear(), "`stages` is empty"),
@@ -559,8 +581,8 @@ def test_any_front_end_goes_with_any_back_end(front: str, back: str) -> None:
 )
 def test_an_edit_that_does_not_fit_is_told_with_its_place_and_size(edit: Any, message: str) -> None:
     config = MusicTaggerConfig(architecture="short_chunk")
-    edit(config)
     with pytest.raises(ValueError, match=message):
+        edit(config)
         on_meta(config)
 
 
@@ -579,3 +601,29 @@ def test_several_tasks_share_the_head() -> None:
     assert model.classifier.out_features == 5
     assert {name: logits.shape for name, logits in output.task_logits.items()} == {"tag": (2, 2), "mood": (2, 3)}
     assert torch.isfinite(output.loss)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"num_mel_bins": 96}, r"'num_mel_bins' is no field.*feature=\{'num_mel_bins': ...\}"),
+        ({"num_heads": 4}, r"'num_heads' is no field.*backend=\{'num_heads': ...\}"),
+        ({"labels": ["a", "b"]}, "'labels' is no field; name labels by `id2label`"),
+        ({"architecture": "musicnn"}, r"'musicnn' is no chain.*MusicnnConfig\(\).*model.model_type=musicnn"),
+        ({"feature": {"hop_length": 1024}}, "`feature\\['hop_length'\\]` is 1024.*unheard"),
+    ],
+)
+def test_what_a_newcomer_may_try_is_answered_with_where_it_belongs(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MusicTaggerConfig(**fields)
+
+
+def test_what_nobody_knows_is_said_to_have_no_effect() -> None:
+    with pytest.warns(UserWarning, match="no field 'front_end'; it is kept, and has no effect"):
+        MusicTaggerConfig(front_end="mel")
+
+
+def test_another_family_is_named_and_not_misread(tmp_path: Path) -> None:
+    MusicTaggerConfig(architecture="fcn").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a 'music_tagger', and MusicnnConfig reads 'musicnn': load it with Auto"):
+        MusicnnConfig.from_pretrained(tmp_path)

@@ -105,3 +105,11 @@ def test_a_feature_may_be_given_in_part_and_must_be_a_mel_spectrogram():
     assert MusicTaggingFeatureExtractor(feature={"kind": "mel"}).feature["n_fft"] == 512
     with pytest.raises(ValueError, match="'raw'; the extractor computes 'mel' only"):
         MusicTaggingFeatureExtractor(feature={"kind": "raw"})
+
+
+def test_milliseconds_taken_for_seconds_are_noticed():
+    extractor = MusicTaggingFeatureExtractor()
+    with pytest.raises(ValueError, match="`window_seconds` is 0.001; .*at least 0.1 s"):
+        extractor.checked_grid(0.001, None)
+    with pytest.raises(ValueError, match="`hop_seconds` is 0.001; it must be at least 0.01 s"):
+        extractor.checked_grid(None, 0.001)

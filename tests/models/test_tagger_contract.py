@@ -376,3 +376,17 @@ def test_bands_above_half_the_rate_are_refused_when_the_config_is_made(family):
 def test_a_clip_without_windows_is_refused(tagger):
     with pytest.raises(ValueError, match=r"\[1, 0\]; every clip has at least one window"):
         tagger(window(tagger), windows_per_clip=torch.tensor([1, 0]))
+
+
+def test_a_finished_config_is_checked_again_when_a_model_is_made(family):
+    config = tiny_config(family)
+    config.input_sample = 3
+    with pytest.raises(ValueError, match="no field 'input_sample'; did you mean 'input_samples'"):
+        tagger_class(family, "ForAudioClassification")(config)
+    config = tiny_config(family)
+    config.input_samples = -1
+    with pytest.raises(ValueError, match="`input_samples` is -1; it must be a positive whole number"):
+        tagger_class(family, "Model")(config)
+    with pytest.raises(ValueError, match="must be a dict"):
+        tiny_config(family, feature="mel")
+    assert tiny_config(family, id2label=["a", "b"]).label2id == {"a": 0, "b": 1}

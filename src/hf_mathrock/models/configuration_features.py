@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .configuration_values import is_number, is_size
+
 _SPECTRUM: dict[str, Any] = {
     "n_fft": 512,
     "hop_length": 256,
@@ -100,22 +102,45 @@ def fill_feature(feature: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in filled.items():
         if name in _CHOICES and value not in _CHOICES[name]:
             raise ValueError(f"`feature[{name!r}]` is {value!r}; allowed: {', '.join(map(repr, _CHOICES[name]))}.")
-        if name in _COUNTS and (type(value) is not int or value < 1):
+        if name in _COUNTS and not is_size(value):
             raise ValueError(f"`feature[{name!r}]` is {value!r}; it must be a positive whole number.")
-        if name in _POSITIVE and not (_is_number(value) and value > 0):
+        if name in _POSITIVE and not (is_number(value) and value > 0):
             raise ValueError(f"`feature[{name!r}]` is {value!r}; it must be a positive number.")
     if kind != "raw" and filled["n_fft"] % 2:
         raise ValueError(f"`feature['n_fft']` is {filled['n_fft']}; it must be even, so that frames have a middle.")
+    if kind != "raw" and filled["hop_length"] > filled["n_fft"]:
+        raise ValueError(
+            f"`feature['hop_length']` is {filled['hop_length']} and `n_fft` {filled['n_fft']}: what lies between two "
+            "frames would go unheard. Lower the first, or raise the second."
+        )
     if kind == "mel" and not (
-        _is_number(filled["min_frequency_hz"]) and 0 <= filled["min_frequency_hz"] < filled["max_frequency_hz"]
+        is_number(filled["min_frequency_hz"]) and 0 <= filled["min_frequency_hz"] < filled["max_frequency_hz"]
     ):
         raise ValueError(
             f"`feature['min_frequency_hz']` is {filled['min_frequency_hz']!r}; it must lie in "
             f"[0, max_frequency_hz), and `max_frequency_hz` is {filled['max_frequency_hz']}."
         )
-    if kind == "harmonic" and not (_is_number(filled["min_frequency_hz"]) and filled["min_frequency_hz"] > 0):
+    if kind == "harmonic" and not (is_number(filled["min_frequency_hz"]) and filled["min_frequency_hz"] > 0):
         raise ValueError(f"`feature['min_frequency_hz']` is {filled['min_frequency_hz']!r}; it must be positive.")
     return filled
+
+
+def filled_mel(defaults: Mapping[str, Any], given: Any = None) -> dict[str, Any]:
+    """A complete description of kind "mel", for models that hear nothing else.
+
+    Args:
+        defaults: Of the model.
+        given: Keys that differ, or `None`.
+
+    Raises:
+        ValueError: It is no dict, of another kind, or not well formed.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(f"`feature` is {given!r}; it must be a dict such as {{'num_mel_bins': 96}}.")
+    merged = {**defaults, **(given or {})}
+    if merged.get("kind") != "mel":
+        raise ValueError(f"`feature['kind']` is {merged.get('kind')!r}; this model hears a 'mel' spectrogram.")
+    return fill_feature(merged)
 
 
 def check_below_half_the_rate(feature: Mapping[str, Any], sampling_rate: int) -> None:
@@ -179,7 +204,3 @@ def shortest_feature(feature: Mapping[str, Any]) -> int:
 
 def _midi(frequency_hz: float) -> float:
     return 69.0 + 12.0 * math.log2(frequency_hz / 440.0)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from .configuration_features import (
-    check_below_half_the_rate,
     check_names,
     feature_shape,
     fill_feature,
     shortest_feature,
 )
 from .configuration_tagging import LONGEST_SECONDS, TaggerConfig
+from .configuration_values import check_value
 from .tagger_encoder import TaggerEncoder
 from .tagger_pooling import TemporalBackend
 from .tagger_presets import PRESETS
@@ -33,6 +33,12 @@ AUTO_MAP = {
     "AutoModelForAudioClassification": "modeling_music_tagger.MusicTaggerForAudioClassification",
 }
 DEFAULT_ARCHITECTURE = "short_chunk_res"
+# Taggers that somebody may look for here: their configuration, and how a recipe names them.
+FAMILIES_OF_THEIR_OWN = {
+    "musicnn": ("MusicnnConfig()", "model.model_type=musicnn"),
+    "vgg": ("MusicnnConfig(variant='vgg')", "model.model_type=musicnn and model.variant=vgg"),
+    "music_tagging_transformer": ("MusicTaggingTransformerConfig()", "model.model_type=music_tagging_transformer"),
+}
 
 COLLAPSES: dict[str, dict[str, Any]] = {"squeeze": {}, "max": {}, "mean": {}, "flatten_linear": {"size": 256}}
 BACKENDS: dict[str, dict[str, Any]] = {
@@ -102,17 +108,39 @@ class MusicTaggerConfig(TaggerConfig):
             self._fill_from_preset()
         for name in _PARTS:
             setattr(self, name, fill_part(name, getattr(self, name)))
+        self._fill_stages()
+        super().__post_init__(**kwargs)
+
+    def check(self) -> None:
+        super().check()
+        for name in _PARTS:
+            fill_part(name, getattr(self, name))
+        self._fill_stages()
+
+    def _fill_stages(self) -> None:
         if not isinstance(self.stages, list | tuple):
             raise ValueError(f"`stages` is {self.stages!r}; it must be a list of dicts.")
-        if not isinstance(self.feature_batch_norm, bool):
-            raise ValueError(f"`feature_batch_norm` is {self.feature_batch_norm!r}; it must be true or false.")
-        if not (isinstance(self.batch_norm_eps, int | float) and self.batch_norm_eps > 0):
-            raise ValueError(f"`batch_norm_eps` is {self.batch_norm_eps!r}; it must be a positive number.")
         self.stages = [fill_stage(stage, index, self.settled) for index, stage in enumerate(self.stages)]
-        super().__post_init__(**kwargs)
-        check_below_half_the_rate(self.feature, self.sampling_rate)
+
+    @classmethod
+    def parts(cls) -> dict[str, set[str]]:
+        backends = {key for keys in BACKENDS.values() for key in keys}
+        return {**super().parts(), "head": set(HEAD) | {"head_hidden"}, "backend": backends}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "architecture" and self.__dict__.get("architecture", value) != value:
+            raise ValueError(
+                f"This configuration was made as {self.architecture!r}, and `architecture` only says what a new one "
+                f"starts from: make a new one, MusicTaggerConfig(architecture={value!r}), or change its fields."
+            )
+        super().__setattr__(name, value)
 
     def _fill_from_preset(self) -> None:
+        if self.architecture in FAMILIES_OF_THEIR_OWN:
+            config, recipe = FAMILIES_OF_THEIR_OWN[self.architecture]
+            raise ValueError(
+                f"{self.architecture!r} is no chain of stages but a family of its own: {config}, in a recipe {recipe}."
+            )
         check_names([self.architecture], PRESETS, "`architecture`")
         preset = {"batch_norm_eps": 1e-5, "collapse": {"kind": "squeeze"}, **copy.deepcopy(PRESETS[self.architecture])}
         for name in _RESOLVED:
@@ -195,8 +223,8 @@ def fill_part(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
         check_names([head["activation"]], ACTIVATIONS, "`head['activation']`")
         if head["hidden"] is not None and (type(head["hidden"]) is not int or head["hidden"] < 1):
             raise ValueError(f"`head['hidden']` is {head['hidden']!r}; it must be a positive whole number or None.")
-        if not (isinstance(head["dropout"], int | float) and 0 <= head["dropout"] < 1):
-            raise ValueError(f"`head['dropout']` is {head['dropout']!r}; it must be in [0, 1).")
+        check_value("dropout", head["dropout"], 0.5, "`head['dropout']`")
+        check_value("batch_norm", head["batch_norm"], True, "`head['batch_norm']`")
         return plain(head)
     kinds = COLLAPSES if name == "collapse" else BACKENDS
     if "kind" not in part:
@@ -207,6 +235,9 @@ def fill_part(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
     filled = {"kind": kind, **kinds[kind], **part}
     if missing := [key for key, value in filled.items() if value is inspect.Parameter.empty]:
         raise ValueError(f"`{name}` of kind {kind!r} lacks {', '.join(map(repr, missing))}.")
+    for key, value in filled.items():
+        if key != "kind":
+            check_value(key, value, kinds[kind][key], f"`{name}[{key!r}]`")
     return plain(filled)
 
 

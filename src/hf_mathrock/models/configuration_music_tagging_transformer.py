@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .configuration_features import check_below_half_the_rate, fill_feature, shortest_feature
+from .configuration_features import fill_feature, filled_mel, shortest_feature
 from .configuration_tagging import TaggerConfig
+from .configuration_values import check_value
 
 # Where the travelling code stands: written into every config, so that any save can be loaded by any Auto class.
 AUTO_MAP = {
@@ -94,37 +95,30 @@ class MusicTaggingTransformerConfig(TaggerConfig):
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self, **kwargs: Any) -> None:
-        given = self.feature or {}
-        if (kind := given.get("kind", "mel")) != "mel":
-            raise ValueError(f"`feature['kind']` is {kind!r}; this model hears a 'mel' spectrogram.")
-        self._check_positive("sampling_rate")
-        self.feature = fill_feature({**_FEATURE, "max_frequency_hz": self.sampling_rate / 2, **given})
+        check_value("sampling_rate", self.sampling_rate, 1, "`sampling_rate`")
+        top = {"max_frequency_hz": self.sampling_rate / 2}
+        self.feature = filled_mel({**_FEATURE, **top}, self.feature)
         if self.conv_pools is None:
             self.conv_pools = [[2, 2], [2, 2], [2, 1]]
         if self.intermediate_size is None:
             self.intermediate_size = 4 * self.hidden_size
-        self.check()
+        _check_pools(self.conv_pools)
         self.conv_pools = [list(pool) for pool in self.conv_pools]
         super().__post_init__(**kwargs)
 
     def check(self) -> None:
-        """Whether a model can be made of this; a finished configuration may have been edited.
-
-        Raises:
-            ValueError: A field is not well formed, or does not go with another; the message names it.
-        """
-        if self.feature != fill_feature(self.feature):
+        super().check()
+        if self.feature != filled_mel(self.feature):
             raise ValueError(f"`feature` lacks {sorted(set(fill_feature(self.feature)) - set(self.feature))}.")
         for name in _POSITIVE:
-            self._check_positive(name)
-        check_below_half_the_rate(self.feature, self.sampling_rate)
+            check_value(name, getattr(self, name), 1, f"`{name}`")
+        check_value("hidden_dropout", self.hidden_dropout, 0.1, "`hidden_dropout`")
+        check_value("layer_norm_eps", self.layer_norm_eps, 1e-5, "`layer_norm_eps`")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"`hidden_size` is {self.hidden_size} and `num_attention_heads` {self.num_attention_heads}: the first "
                 "must be a multiple of the second."
             )
-        if not 0 <= self.hidden_dropout < 1:
-            raise ValueError(f"`hidden_dropout` is {self.hidden_dropout}; it must be in [0, 1).")
         _check_pools(self.conv_pools)
         if self.num_pooled_bins < 1:
             raise ValueError(
@@ -136,10 +130,6 @@ class MusicTaggingTransformerConfig(TaggerConfig):
                 f"`input_samples` is {self.input_samples}; {self.min_samples} to {self.max_samples} samples at "
                 f"{self.sampling_rate} Hz fit into 1 to {self.max_positions} tokens: change it, or `max_positions`."
             )
-
-    def _check_positive(self, name: str) -> None:
-        if type(value := getattr(self, name)) is not int or value < 1:
-            raise ValueError(f"`{name}` is {value!r}; it must be a positive whole number.")
 
     @property
     def num_pooled_bins(self) -> int:

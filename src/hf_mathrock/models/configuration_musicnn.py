@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .configuration_features import check_below_half_the_rate, fill_feature
+from .configuration_features import filled_mel
 from .configuration_tagging import LONGEST_SECONDS, TaggerConfig
+from .configuration_values import check_value, is_number, is_size
 
 AUTO_MAP = {
     "AutoConfig": "configuration_musicnn.MusicnnConfig",
@@ -89,10 +90,7 @@ class MusicnnConfig(TaggerConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.variant not in VARIANTS:
             raise ValueError(f"`variant` is {self.variant!r}; allowed: {', '.join(map(repr, VARIANTS))}.")
-        given = self.feature or {}
-        if given.get("kind", "mel") != "mel":
-            raise ValueError(f"`feature` is of kind {given['kind']!r}; a musicnn hears 'mel' only.")
-        self.feature = fill_feature({**FEATURE, **given})
+        self.feature = filled_mel(FEATURE, self.feature)
         bands = self.feature["num_mel_bins"]
         if self.timbral_kernels is None:
             self.timbral_kernels = [[7, int(0.4 * bands)], [7, int(0.7 * bands)]]
@@ -101,25 +99,33 @@ class MusicnnConfig(TaggerConfig):
         if self.width is None:
             self.width = 128 if self.variant == "vgg" else 64
         if not isinstance(self.pooling, list):
-            if (self.pooling or "MTT") not in POOLING:
+            if self.pooling is not None and (not isinstance(self.pooling, str) or self.pooling not in POOLING):
                 raise ValueError(f"`pooling` is {self.pooling!r}; allowed: a list, or one of {', '.join(POOLING)}.")
             self.pooling = [
                 {key: list(size) for key, size in entry.items()} for entry in POOLING[self.pooling or "MTT"]
             ]
         super().__post_init__(**kwargs)
-        check_below_half_the_rate(self.feature, self.sampling_rate)
+
+    def check(self) -> None:
+        super().check()
+        self.feature = filled_mel(self.feature)
+        if self.variant not in VARIANTS:
+            raise ValueError(f"`variant` is {self.variant!r}; allowed: {', '.join(map(repr, VARIANTS))}.")
         for name in ("timbral_filters", "temporal_filters", "width", "dense_size"):
-            if not _is_size(getattr(self, name)):
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be a positive whole number.")
+            check_value(name, getattr(self, name), 1, f"`{name}`")
         for name in ("stage_dropout", "dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be in [0, 1).")
+            check_value(name, getattr(self, name), 0.5, f"`{name}`")
+        if not (is_number(self.batch_norm_momentum) and 0 < self.batch_norm_momentum <= 1):
+            raise ValueError(f"`batch_norm_momentum` is {self.batch_norm_momentum!r}; it must be in (0, 1].")
         if self.variant == "musicnn":
-            self._check_kernels(bands)
+            self._check_kernels(self.feature["num_mel_bins"])
         else:
             self._pooled_sizes()
 
     def _check_kernels(self, bands: int) -> None:
+        for name in ("timbral_kernels", "temporal_kernels"):
+            if not isinstance(getattr(self, name), list | tuple):
+                raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be a list.")
         kernels = [*self.timbral_kernels, *([frames, 1] for frames in self.temporal_kernels)]
         if not kernels:
             raise ValueError("`timbral_kernels` and `temporal_kernels` are both empty: there is nothing to hear with.")
@@ -178,9 +184,5 @@ class MusicnnConfig(TaggerConfig):
         return {**super().extractor_settings(), "feature": dict(self.feature), "drop_tail": True}
 
 
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
 def _is_pair(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_is_size, value))
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(map(is_size, value))

@@ -4,16 +4,25 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
 import torch
 
+from .configuration_features import KINDS, check_below_half_the_rate, fill_feature
 from .configuration_tasks import TaskConfig
+from .configuration_values import check_value
 
 # The benchmarks of the field (MagnaTagATune, Million Song Dataset, MTG-Jamendo) have 50 tags each.
 NUM_TAGS = 50
+# What transformers and the base class read beside the fields, or set themselves.
+_LOADED_WITH = (
+    {"name_or_path", "torch_dtype", "num_labels", "attn_implementation", "experts_implementation", "model_type"}
+    | {"auto_map", "custom_pipelines", "output_attentions", "per_layer_config", "quantization_config"}
+    | {"transformers_version"}
+)  # fmt: skip
 LONGEST_SECONDS = 600
 """Of a window for models that hear any length: what is longer is better cut, for the sake of memory."""
 _TYPES = {"multi_label_classification": "multi_label", "single_label_classification": "single_label"}
@@ -57,6 +66,8 @@ class TaggerConfig(TaskConfig):
         labels = words.get("id2label")
         if labels is None and words.get("label2id"):
             labels = {index: label for label, index in words["label2id"].items()}
+        if isinstance(labels, list | tuple):
+            labels = dict(enumerate(labels))
         if labels is None:
             count = words.get("num_labels")
             labels = {index: f"LABEL_{index}" for index in range(NUM_TAGS if count is None else int(count))}
@@ -83,10 +94,20 @@ class TaggerConfig(TaskConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_misspelt(kwargs)
-        for name in ("sampling_rate", "input_samples"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"`{name}` is {getattr(self, name)!r}; it must be a positive whole number.")
         super().__post_init__(**kwargs)
+        self.check()
+
+    def check(self) -> None:
+        """Whether a model can be made of this: a finished configuration may have been edited.
+
+        Raises:
+            ValueError: A field is not well formed, or does not go with another; the message names it.
+        """
+        self._refuse_misspelt(vars(self))
+        for name, default in {"sampling_rate": 1, "input_samples": 1, "feature_batch_norm": True}.items():
+            check_value(name, getattr(self, name), default, f"`{name}`")
+        check_value("batch_norm_eps", self.batch_norm_eps, 1e-5, "`batch_norm_eps`")
+        check_below_half_the_rate(fill_feature(self.feature), self.sampling_rate)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -97,11 +118,25 @@ class TaggerConfig(TaskConfig):
         return super().from_dict(config_dict, **kwargs)
 
     def _refuse_misspelt(self, given: Mapping[str, Any]) -> None:
-        """Refuse what resembles a field; anything else transformers keeps, for the sake of other versions."""
-        known = [field.name for field in fields(type(self))]
+        """Refuse what resembles a field or belongs into one; of anything else say that it has no effect."""
+        own = [field.name for field in fields(type(self))]
         for name in given:
-            if name not in known and (near := difflib.get_close_matches(name, known, n=1, cutoff=0.8)):
+            if name in own or name in _LOADED_WITH or name.startswith("_"):
+                continue
+            if near := difflib.get_close_matches(name, own, n=1, cutoff=0.8):
                 raise ValueError(f"{type(self).__name__} has no field {name!r}; did you mean {near[0]!r}?")
+            if part := next((part for part, names in self.parts().items() if name in names), None):
+                raise ValueError(
+                    f"{name!r} is no field of {type(self).__name__}, but stands in one: {part}={{{name!r}: ...}}."
+                )
+            if name in ("labels", "tags", "classes"):
+                raise ValueError(f"{name!r} is no field; name labels by `id2label` ({{0: 'calm', ...}}) or `tasks`.")
+            warnings.warn(f"{type(self).__name__} has no field {name!r}; it is kept, and has no effect.", stacklevel=2)
+
+    @classmethod
+    def parts(cls) -> dict[str, set[str]]:
+        """Fields that are dicts, and the keys that stand in them."""
+        return {"feature": {key for keys in KINDS.values() for key in keys}}
 
     @property
     def accepts_any_length(self) -> bool:

@@ -137,6 +137,12 @@ class TaskConfig(PreTrainedConfig):
         The base class sets them one by one after the checks: with other `tasks`, labels and thresholds of the old ones
         would stay. Thresholds and temperatures of tasks that are not the same any more are dropped here.
         """
+        found = config_dict.get("model_type", cls.model_type)
+        if found != cls.model_type:
+            raise ValueError(
+                f"This checkpoint is a {found!r}, and {cls.__name__} reads {cls.model_type!r}: load it with "
+                "AutoModelForAudioClassification (AutoModel, AutoConfig), which finds the right class."
+            )
         own = {field.name for field in fields(cls)} - {field.name for field in fields(PreTrainedConfig)}
         changed = {name: kwargs.pop(name) for name in list(kwargs) if name in own}
         words = {name: kwargs.pop(name) for name in _DERIVED if name in kwargs}

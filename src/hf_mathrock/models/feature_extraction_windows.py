@@ -12,6 +12,10 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from .audio_input import AudioSource, AudioWindow, open_audio
 from .audio_windows import count_windows
 
+# Below these a minute is thousands of windows: rather milliseconds that were taken for seconds.
+SHORTEST_WINDOW_SECONDS = 0.1
+SHORTEST_HOP_SECONDS = 0.01
+
 
 class WindowedFeatureExtractor(SequenceFeatureExtractor):
     """Base of the extractors; a subclass gives `sampling_rates` and `featurize`.
@@ -83,13 +87,17 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         window = self.window_seconds if window_seconds is None else float(window_seconds)
         own_hop = window if self.hop_seconds is None else min(self.hop_seconds, window)
         hop = own_hop if hop_seconds is None else float(hop_seconds)
-        if not 0 < window <= self.longest_window_seconds:
+        least = min(SHORTEST_WINDOW_SECONDS, self.window_seconds)
+        if not least <= window <= self.longest_window_seconds:
             raise ValueError(
-                f"`window_seconds` is {window:g}; this model takes windows of up to {self.longest_window_seconds:g} s. "
-                "Longer recordings are cut into several windows by themselves."
+                f"`window_seconds` is {window:g}; this model takes windows of up to {self.longest_window_seconds:g} s, "
+                f"and of at least {least:g} s. Longer recordings are cut into several windows by themselves."
             )
-        if not 0 < hop <= window:
-            raise ValueError(f"`hop_seconds` is {hop:g}; it must be positive and at most the window, {window:g} s.")
+        if not SHORTEST_HOP_SECONDS <= hop <= window:
+            raise ValueError(
+                f"`hop_seconds` is {hop:g}; it must be at least {SHORTEST_HOP_SECONDS:g} s and at most the window, "
+                f"{window:g} s."
+            )
         return window, hop
 
     @property

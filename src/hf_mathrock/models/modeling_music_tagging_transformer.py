@@ -32,7 +32,6 @@ class MusicTaggingTransformerModel(TaggerModel):
     _keep_in_fp32_modules_strict = [r"batch_norm\d?\.(?!num_batches_tracked)"]
 
     def __init__(self, config: MusicTaggingTransformerConfig) -> None:
-        config.check()
         super().__init__(config)
         self.features = TaggerFeatures(config)
         self.feature_batch_norm: nn.Module = nn.Identity()

@@ -29,6 +29,10 @@ class TaggerPreTrainedModel(PreTrainedModel):
     main_input_name = "input_values"
     input_modalities = ("audio",)
 
+    def __init__(self, config: TaggerConfig) -> None:
+        config.check()
+        super().__init__(config)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         # Upstream trained from torch's own draws. Batch norms are left to the base class: torch resets their statistics

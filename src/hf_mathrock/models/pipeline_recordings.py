@@ -105,6 +105,8 @@ class RecordingPipeline(ChunkPipeline):
             ValueError: An option is out of range.
             TypeError: An option is unknown.
         """
+        if inputs is None:
+            raise TypeError("The recording is None; pass a path, samples with their rate, or a list of recordings.")
         single = _is_recording(inputs)
         if not single:
             # A dataset keeps its length, a list gives a list; any other iterable becomes a generator.

@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .configuration_features import check_names
+from .configuration_values import check_value
 from .tagger_waveform_stages import WAVEFORM_BLOCKS
 
 # Options that the whole configuration settles, so that no stage can contradict it.
@@ -266,6 +267,8 @@ def fill_stage(stage: Mapping[str, Any], index: int, settled: Mapping[str, Any])
     filled = {"block": block, **options, **{name: stage[name] for name in options if name in stage}}
     if missing := [name for name, value in filled.items() if value is inspect.Parameter.empty]:
         raise ValueError(f"`{where}`, a {block!r}, lacks {', '.join(map(repr, missing))}.")
+    for name, default in options.items():
+        check_value(name, filled[name], default, f"`{where}[{name!r}]`", pairs=block.endswith("2d"))
     return plain(filled)
 
 
@@ -389,8 +392,8 @@ def _name(index: int, stages: Sequence[Mapping[str, Any]]) -> str:
 
 def _misfit(index: int, stages: Sequence[Mapping[str, Any]], arrived: Sequence[int], reason: str) -> str:
     return (
-        f"{_name(index, stages)} does not take what arrives there, {size_text(arrived)}: {reason.splitlines()[0]}. "
-        "Blocks for spectrograms take bands and frames, blocks for sequences only steps in time; and the pools and "
-        "strides before may have left too little: pool less, or give more bands (`feature`) or longer audio "
-        "(`input_samples`)."
+        f"{_name(index, stages)} does not take what arrives there, {size_text(arrived)}: "
+        f"{reason.splitlines()[0].rstrip('.')}. Blocks for spectrograms take bands and frames, blocks for sequences "
+        "only steps in time; and the pools and strides before may have left too little: pool less, or give more bands "
+        "(`feature`) or longer audio (`input_samples`)."
     )

@@ -97,7 +97,7 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         ValueError: A key is unknown (the message names the nearest) or missing.
         FileNotFoundError: There is no such file.
     """
-    from transformers import TrainingArguments
+    from transformers import PreTrainedConfig, TrainingArguments
 
     from hf_mathrock.data.generated import GeneratedSplit
     from hf_mathrock.training.arguments import MathRockTrainingArguments
@@ -128,7 +128,10 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         if settings["data"].get(split) is not None:
             check_keys(settings["data"][split], [f.name for f in fields(GeneratedSplit)], f"`data.{split}`")
     kind = family_of(settings["model"])
-    config_fields = model_class(kind.config)().to_dict()
+    config_class = model_class(kind.config)
+    # Of transformers' own fields a recipe has no use but for these two.
+    own = {f.name for f in fields(config_class)} - {f.name for f in fields(PreTrainedConfig)} | {"model_type", "dtype"}
+    config_fields = {name: value for name, value in config_class().to_dict().items() if name in own}
     model_keys = ["pretrained", *(["backbones"] if kind.model_type == "mathrock" else []), "new_heads"] + [
         key for key in config_fields if key not in ("id2label", "label2id")
     ]
