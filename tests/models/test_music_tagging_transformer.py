@@ -407,7 +407,7 @@ def test_an_attention_implementation_may_be_named(attention, model, tmp_path):
         ({"max_positions": 50}, "50 tokens"),
         ({"feature": {"kind": "raw"}}, "'raw'"),
         ({"feature": {"num_mels": 96}}, "'num_mels'"),
-        ({"feature": {"max_frequency_hz": 16_000.0}}, "16000.0; audio at 22050"),
+        ({"feature": {"max_frequency_hz": 16_000.0}}, "16000.0 Hz; audio at 22050"),
         ({"sampling_rate": 0}, "`sampling_rate` is 0"),
         ({"hiden_size": 64}, "no field 'hiden_size'; did you mean 'hidden_size'"),
     ],

@@ -323,7 +323,7 @@ def test_windows_of_a_file_are_patches_of_its_whole_spectrogram(variant):
         ({"variant": "vgg", "input_samples": 4096}, r"`pooling\[3\]` pools \[2, 2\] of what is left .*\[1, 12\]"),
         ({"width": 0}, "`width` is 0"),
         ({"dropout": 1.0}, "`dropout` is 1.0"),
-        ({"feature": {"kind": "raw"}}, "'raw'.*'mel' only"),
+        ({"feature": {"kind": "raw"}}, "'raw'; this model hears a 'mel' spectrogram"),
         ({"feature": {"mels": 4}}, "mels"),
         ({"timbral_kernels": [[7, 97]]}, r"\[7, 97\].*96 bands"),
         ({"timbral_kernels": [], "temporal_kernels": []}, "nothing to hear with"),

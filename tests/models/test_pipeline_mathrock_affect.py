@@ -251,7 +251,7 @@ def test_thresholds_and_temperatures_of_the_config_are_used(pipe, song):
         ({"threshold": 1.5}, ValueError, r"in \[0, 1\]"),
         ({"tasks": ["mood"]}, ValueError, "its tasks are"),
         ({"window_seconds": 30}, ValueError, "up to 10 s"),
-        ({"hop_seconds": 0}, ValueError, "must be positive"),
+        ({"hop_seconds": 0}, ValueError, "must be at least 0.01 s"),
         ({"on_error": "ignore"}, ValueError, "raise, record"),
         ({"batch_size": -1}, ValueError, "at least 1"),
     ],

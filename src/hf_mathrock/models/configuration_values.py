@@ -6,6 +6,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+# One per level, or as the block has it.
+_MAY_BE_NONE = ("dilations", "strides")
+
 
 def is_size(value: Any) -> bool:
     """Whether this is a whole number of at least 1."""
@@ -30,6 +33,8 @@ def check_value(name: str, value: Any, default: Any, where: str, *, pairs: bool 
     Raises:
         ValueError: The value is not allowed.
     """
+    if value is None and (default is None or name in _MAY_BE_NONE):
+        return
     if isinstance(default, bool):
         allowed, fits = "true or false", isinstance(value, bool)
     elif "dropout" in name:
@@ -40,7 +45,7 @@ def check_value(name: str, value: Any, default: Any, where: str, *, pairs: bool 
         allowed, fits = "a number", is_number(value)
     elif isinstance(default, str):
         return  # a choice; whoever makes it knows what there is
-    elif isinstance(default, list) or name in ("dilations", "strides"):
+    elif isinstance(default, list) or name in _MAY_BE_NONE:
         allowed = "a list of positive whole numbers"
         fits = isinstance(value, list | tuple) and len(value) > 0 and all(map(is_size, value))
     else:
@@ -48,7 +53,5 @@ def check_value(name: str, value: Any, default: Any, where: str, *, pairs: bool 
         if pairs and name in ("kernel_size", "stride", "pool"):
             allowed += ", or two: [bands, frames]"
             fits = fits or (isinstance(value, list | tuple) and len(value) == 2 and all(map(is_size, value)))
-    if value is None and default is None:
-        return
     if not fits:
         raise ValueError(f"{where} is {value!r}; it must be {allowed}.")
