@@ -115,6 +115,8 @@ def _fairness(learned: Sequence[Mapping[str, Any]]) -> str:
         "have as many times fewer labels to learn from. Tags are those of the whole piece, and what sounds for a "
         "moment may not be in a short window: that is a price of short inputs, and is not taken off them. Batch norms "
         "remember a tenth of each step's statistics, those of musicnn too, whose own hundredth is for long trainings. "
+        "The logistic regression, for scale, has statistics of the whole of each piece, ten times the audio of a short "
+        "window, and nothing to learn but weights. "
         f"**{learned[0]['num_windows']:,} windows are few: the table says which architectures learn fast, not which is "
         "best.** For that, see the published figures."
     )
