@@ -6,23 +6,11 @@ import pytest
 import torch
 
 from hf_mathrock import MusicTaggingFeatureExtractor, open_audio
+from hf_mathrock.models.configuration_musicnn import FEATURE
 from hf_mathrock.models.tagger_features import mel_spectrogram
 
 RATE = 16_000
 WINDOW = 187 * 256
-FEATURE = {
-    "kind": "mel",
-    "n_fft": 512,
-    "hop_length": 256,
-    "num_mel_bins": 96,
-    "min_frequency_hz": 0.0,
-    "max_frequency_hz": 8000.0,
-    "mel_scale": "slaney",
-    "mel_norm": "slaney",
-    "pad_mode": "reflect",
-    "compression": "log10",
-    "scale": 10_000.0,
-}
 
 
 def noise(seconds, seed=0):

@@ -70,7 +70,8 @@ class MusicnnBranch(nn.Module):
 
     def _is_plain(self) -> bool:
         """Whether nobody has put anything in the place of the convolution, or listens to it."""
-        return type(self.convolution) is nn.Conv2d and not self.convolution._forward_hooks
+        convolution = self.convolution
+        return type(convolution) is nn.Conv2d and not (convolution._forward_hooks or convolution._forward_pre_hooks)
 
     def _convolve(self, features: torch.Tensor, sign: torch.Tensor) -> torch.Tensor:
         bias = self.convolution.bias
