@@ -35,6 +35,11 @@ _EXPORTS = {
     "MusicTaggingTransformerForAudioClassification": "hf_mathrock.models.modeling_music_tagging_transformer",
     "MusicTaggingFeatureExtractor": "hf_mathrock.models.feature_extraction_music_tagging",
     "MusicTaggingPipeline": "hf_mathrock.models.pipeline_music_tagging",
+    "MynaConfig": "hf_mathrock.models.configuration_myna",
+    "MynaFeatureExtractor": "hf_mathrock.models.feature_extraction_myna",
+    "MynaForAudioClassification": "hf_mathrock.models.modeling_myna",
+    "MynaForPreTraining": "hf_mathrock.models.modeling_myna",
+    "MynaModel": "hf_mathrock.models.modeling_myna",
     "MathRockCollator": "hf_mathrock.data.collator",
     "MathRockTrainer": "hf_mathrock.training.trainer",
     "MathRockTrainingArguments": "hf_mathrock.training.arguments",
@@ -66,6 +71,11 @@ __all__ = [
     "MusicnnConfig",
     "MusicnnForAudioClassification",
     "MusicnnModel",
+    "MynaConfig",
+    "MynaFeatureExtractor",
+    "MynaForAudioClassification",
+    "MynaForPreTraining",
+    "MynaModel",
     "__version__",
     "embedded_checkpoint",
     "load_labelled_audio",
@@ -84,8 +94,10 @@ if TYPE_CHECKING:
     from hf_mathrock.models.configuration_music_tagger import MusicTaggerConfig
     from hf_mathrock.models.configuration_music_tagging_transformer import MusicTaggingTransformerConfig
     from hf_mathrock.models.configuration_musicnn import MusicnnConfig
+    from hf_mathrock.models.configuration_myna import MynaConfig
     from hf_mathrock.models.feature_extraction_mathrock import MathRockFeatureExtractor
     from hf_mathrock.models.feature_extraction_music_tagging import MusicTaggingFeatureExtractor
+    from hf_mathrock.models.feature_extraction_myna import MynaFeatureExtractor
     from hf_mathrock.models.modeling_mathrock import MathRockForAudioClassification, MathRockModel
     from hf_mathrock.models.modeling_music_tagger import MusicTaggerForAudioClassification, MusicTaggerModel
     from hf_mathrock.models.modeling_music_tagging_transformer import (
@@ -93,6 +105,7 @@ if TYPE_CHECKING:
         MusicTaggingTransformerModel,
     )
     from hf_mathrock.models.modeling_musicnn import MusicnnForAudioClassification, MusicnnModel
+    from hf_mathrock.models.modeling_myna import MynaForAudioClassification, MynaForPreTraining, MynaModel
     from hf_mathrock.models.pipeline_mathrock_affect import MathRockAffectPipeline
     from hf_mathrock.models.pipeline_music_tagging import MusicTaggingPipeline
     from hf_mathrock.training.arguments import MathRockTrainingArguments

@@ -56,6 +56,17 @@ FAMILIES = (
         },
         task="mathrock-affect",
     ),
+    Family(
+        model_type="myna",
+        config="configuration_myna.MynaConfig",
+        extractor="feature_extraction_myna.MynaFeatureExtractor",
+        models={
+            "AutoModel": "modeling_myna.MynaModel",
+            "AutoModelForPreTraining": "modeling_myna.MynaForPreTraining",
+            "AutoModelForAudioClassification": "modeling_myna.MynaForAudioClassification",
+        },
+        task="music-embedding",
+    ),
     *(
         Family(
             model_type=module,

@@ -85,6 +85,7 @@ class AudioSource:
         sampling_rates: Sequence[int] = (16_000, 48_000),
         *,
         context_seconds: float = 0.0,
+        keep_rest: bool = False,
         block_frames: int = BLOCK_FRAMES,
     ) -> Iterator[AudioWindow]:
         """Read from the beginning and give the windows of the fixed grid as they come.
@@ -94,6 +95,7 @@ class AudioSource:
             hop_seconds: distance between the starts of neighbours, above 0 and at most `window_seconds`.
             sampling_rates: Hz; each window carries the same span at each of them.
             context_seconds: how much of what comes before a window goes along with it, in `AudioWindow.before`.
+            keep_rest: give out the end of the audio however short it is, so that the windows hold every sample.
             block_frames: frames to ask the decoder for at a time; changes speed and memory, never a sample.
 
         Yields:
@@ -117,7 +119,7 @@ class AudioSource:
         if hop_seconds * min((self.info.sampling_rate, *sampling_rates)) < 1:
             raise ValueError(f"hop_seconds is {hop_seconds}, less than one sample; it is in seconds")
         return self._windows(
-            float(window_seconds), float(hop_seconds), sampling_rates, block_frames, float(context_seconds)
+            float(window_seconds), float(hop_seconds), sampling_rates, block_frames, float(context_seconds), keep_rest
         )
 
     def _windows(
@@ -127,11 +129,19 @@ class AudioSource:
         sampling_rates: Sequence[int],
         block_frames: int,
         context_seconds: float,
+        keep_rest: bool,
     ) -> Iterator[AudioWindow]:
         self._stream = MonoStream(self._reader)
         self._flags, self._num_windows, self._num_silent, self._finished = set(), 0, 0, False
         windows = cut_windows(
-            self._stream, self.info, window_seconds, hop_seconds, sampling_rates, block_frames, context_seconds
+            self._stream,
+            self.info,
+            window_seconds,
+            hop_seconds,
+            sampling_rates,
+            block_frames,
+            context_seconds,
+            keep_rest,
         )
         for window in windows:
             self._flags.update(window.quality)

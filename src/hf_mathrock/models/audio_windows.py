@@ -252,12 +252,13 @@ def cut_windows(
     sampling_rates: Sequence[int],
     block_frames: int,
     context_seconds: float = 0.0,
+    keep_rest: bool = False,
 ) -> Iterator[AudioWindow]:
     """Windows of the grid, each as soon as its last sample is there.
 
     Window `i` covers `[i * hop, i * hop + window)` and is full if the audio reaches its end. After the full windows
     comes one shorter window if nothing was full, or if it adds at least a second (or half a hop, where that is less)
-    that no full window reached; a smaller rest is left out.
+    that no full window reached; a smaller rest is left out, unless `keep_rest`.
 
     Times are rounded to a microsecond, so that they print as they were meant; sample numbers are `round(start * rate)`.
     """
@@ -309,7 +310,7 @@ def cut_windows(
         yield cut()
         index += 1
     reached = end_of(index - 1, rate) if index else 0
-    rest_worth_a_window = min(MIN_SECONDS, hop_seconds / 2) * rate
+    rest_worth_a_window = 1 if keep_rest else min(MIN_SECONDS, hop_seconds / 2) * rate
     if index == 0 or (start_of(index, rate) < num_frames and num_frames - reached >= rest_worth_a_window):
         window = cut(num_frames)
         if num_frames < MIN_SECONDS * rate:

@@ -23,6 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "raw": {},
     "mel": {
         **_SPECTRUM,
+        "win_length": None,
         "num_mel_bins": 128,
         "min_frequency_hz": 0.0,
         "max_frequency_hz": 8000.0,
@@ -76,11 +77,11 @@ def fill_feature(feature: Mapping[str, Any]) -> dict[str, Any]:
         feature: At least `kind`:
 
             * "raw": the waveform itself; no other keys.
-            * "mel": power in mel bands, compressed. `n_fft` (even; also the length of the periodic Hann window),
-              `hop_length`, `num_mel_bins`, `min_frequency_hz`, `max_frequency_hz`, `mel_scale` ("htk" or "slaney"),
-              `mel_norm` (`None` or "slaney", area one), `pad_mode` ("reflect" or "constant", at both ends),
-              `compression` ("db": 10 log10(max(x, 1e-10)); "log10": log10(scale x + 1); "ln": ln(scale x + 1)) and
-              `scale`, which "db" does not use.
+            * "mel": power in mel bands, compressed. `n_fft` (even), `win_length` (of the periodic Hann window in the
+              middle of a frame; `None`: `n_fft`), `hop_length`, `num_mel_bins`, `min_frequency_hz`,
+              `max_frequency_hz`, `mel_scale` ("htk" or "slaney"), `mel_norm` (`None` or "slaney", area one), `pad_mode`
+              ("reflect" or "constant", at both ends), `compression` ("db": 10 log10(max(x, 1e-10)); "log10":
+              log10(scale x + 1); "ln": ln(scale x + 1)) and `scale`, which "db" does not use.
             * "harmonic": power in triangles around the multiples 1 to `num_harmonics` of notes, from the one nearest
               `min_frequency_hz` on, `bands_per_semitone` of them; their quality starts as `initial_q` and is a
               parameter if `learn_q`. `n_fft`, `hop_length`, `pad_mode`, `compression` and `scale` as above.
@@ -112,6 +113,12 @@ def fill_feature(feature: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             f"`feature['hop_length']` is {filled['hop_length']} and `n_fft` {filled['n_fft']}: what lies between two "
             "frames would go unheard. Lower the first, or raise the second."
+        )
+    length = filled.get("win_length")
+    if length is not None and not (is_size(length) and length <= filled["n_fft"]):
+        raise ValueError(
+            f"`feature['win_length']` is {length!r}; it must be a whole number from 1 to `n_fft`, which is "
+            f"{filled['n_fft']}, or None for all of it."
         )
     if kind == "mel" and not (
         is_number(filled["min_frequency_hz"]) and 0 <= filled["min_frequency_hz"] < filled["max_frequency_hz"]

@@ -19,7 +19,7 @@ from .configuration_features import (
     fill_feature,
     shortest_feature,
 )
-from .configuration_tagging import LONGEST_SECONDS, TaggerConfig
+from .configuration_tagging import LONGEST_SECONDS, NormalisedTaggerConfig
 from .configuration_values import check_value
 from .tagger_encoder import TaggerEncoder
 from .tagger_pooling import TemporalBackend
@@ -59,7 +59,7 @@ _RESOLVED = ("sampling_rate", "input_samples", "feature_batch_norm", "batch_norm
 _DIVISIBLE = 2**8 * 3**10 * 5
 
 
-class MusicTaggerConfig(TaggerConfig):
+class MusicTaggerConfig(NormalisedTaggerConfig):
     """What a music tagger is made of: feature, stages, collapse, back end, head.
 
     `architecture` names a set of defaults, which are filled in when the configuration is made. All of them are saved,

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from .configuration_features import fill_feature, filled_mel, shortest_feature
-from .configuration_tagging import TaggerConfig
+from .configuration_tagging import NormalisedTaggerConfig
 from .configuration_values import check_value
 
 # Where the travelling code stands: written into every config, so that any save can be loaded by any Auto class.
@@ -47,7 +47,7 @@ def _check_pools(pools: Any) -> None:
             raise ValueError(f"`conv_pools` holds {pool!r}; each entry is [bins, frames], whole numbers from 1 on.")
 
 
-class MusicTaggingTransformerConfig(TaggerConfig):
+class MusicTaggingTransformerConfig(NormalisedTaggerConfig):
     """What a Music Tagging Transformer is made of.
 
     The defaults are the paper's teacher (4,567,732 parameters with 50 labels); `hidden_size=64` is its compact student

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from .configuration_features import filled_mel
-from .configuration_tagging import LONGEST_SECONDS, TaggerConfig
+from .configuration_tagging import LONGEST_SECONDS, NormalisedTaggerConfig
 from .configuration_values import check_value, is_number, is_size
 
 AUTO_MAP = {
@@ -45,7 +45,7 @@ POOLING: dict[str, list[dict[str, list[int]]]] = {
 }
 
 
-class MusicnnConfig(TaggerConfig):
+class MusicnnConfig(NormalisedTaggerConfig):
     """What a musicnn is made of.
 
     Fields of the other variant are kept and have no effect.

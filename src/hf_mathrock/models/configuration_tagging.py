@@ -47,8 +47,6 @@ class TaggerConfig(TaskConfig):
         sampling_rate: Hz of the audio that the model hears.
         input_samples: Samples at that rate that it was trained on, the length of a window.
         feature: What is computed from the audio, see `configuration_features`.
-        feature_batch_norm: Whether the feature is normalised over each of its channels.
-        batch_norm_eps: Of every batch norm.
     """
 
     pipeline_files = PIPELINE_FILES
@@ -58,8 +56,6 @@ class TaggerConfig(TaskConfig):
     sampling_rate: int = 16_000
     input_samples: int = 48_000
     feature: Any = None
-    feature_batch_norm: bool = True
-    batch_norm_eps: float = 1e-5
 
     @classmethod
     def default_tasks(cls, words: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -104,9 +100,8 @@ class TaggerConfig(TaskConfig):
             ValueError: A field is not well formed, or does not go with another; the message names it.
         """
         self._refuse_misspelt(vars(self))
-        for name, default in {"sampling_rate": 1, "input_samples": 1, "feature_batch_norm": True}.items():
-            check_value(name, getattr(self, name), default, f"`{name}`")
-        check_value("batch_norm_eps", self.batch_norm_eps, 1e-5, "`batch_norm_eps`")
+        for name in ("sampling_rate", "input_samples"):
+            check_value(name, getattr(self, name), 1, f"`{name}`")
         check_below_half_the_rate(fill_feature(self.feature), self.sampling_rate)
 
     @classmethod
@@ -176,3 +171,20 @@ class TaggerConfig(TaskConfig):
         """Logits of every task, `(..., num_labels)`, from those of the head, `(..., num_outputs)`."""
         parts = logits.split([len(task["labels"]) for task in self.tasks], dim=-1)
         return dict(zip(self.task_names, parts, strict=True))
+
+
+class NormalisedTaggerConfig(TaggerConfig):
+    """Of a tagger with batch norms.
+
+    Args:
+        feature_batch_norm: Whether the feature is normalised over each of its channels.
+        batch_norm_eps: Of every batch norm.
+    """
+
+    feature_batch_norm: bool = True
+    batch_norm_eps: float = 1e-5
+
+    def check(self) -> None:
+        super().check()
+        check_value("feature_batch_norm", self.feature_batch_norm, True, "`feature_batch_norm`")
+        check_value("batch_norm_eps", self.batch_norm_eps, 1e-5, "`batch_norm_eps`")

@@ -66,7 +66,7 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         Raises:
             AudioReadError: A clip cannot be read (a `ValueError` that names it).
         """
-        clips = audio if _is_batch(audio) else [audio]
+        clips = audio if is_batch(audio) else [audio]
         windows: list[AudioWindow] = []
         counts = []
         for clip in clips:
@@ -126,6 +126,6 @@ class WindowedFeatureExtractor(SequenceFeatureExtractor):
         return count_windows(num_frames, sampling_rate, *self.checked_grid(None, None))
 
 
-def _is_batch(audio: Any) -> bool:
+def is_batch(audio: Any) -> bool:
     """Whether a list is one of clips rather than one of samples."""
     return isinstance(audio, (list, tuple)) and not (audio and isinstance(audio[0], (int, float)))

@@ -124,6 +124,24 @@ class TaggerForAudioClassification(TaggerPreTrainedModel):
             )
         super().__init__(config)
 
+    def encode(
+        self,
+        input_values: torch.Tensor | None,
+        input_features: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        output_hidden_states: bool,
+        output_attentions: bool,
+    ) -> Any:
+        """What the base model computes, a `MusicTaggerModelOutput`; arguments as for its `forward`."""
+        return self.base_model(
+            input_values,
+            input_features,
+            attention_mask=attention_mask,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
+
     def classify(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Logits of all labels of all tasks, `(batch_size, num_outputs)`."""
         raise NotImplementedError
@@ -156,14 +174,7 @@ class TaggerForAudioClassification(TaggerPreTrainedModel):
         Returns:
             See `MusicTaggerOutput`.
         """
-        base = self.base_model(
-            input_values,
-            input_features,
-            attention_mask=attention_mask,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-            return_dict=True,
-        )
+        base = self.encode(input_values, input_features, attention_mask, output_hidden_states, output_attentions)
         task_logits = self.config.split_logits(self.classify(base.embeddings))
         if windows_per_clip is not None:
             task_logits = {
@@ -232,26 +243,36 @@ def _rows_by_length(inputs: torch.Tensor, attention_mask: torch.Tensor | None) -
 
 def _put_together(rows: list[Any], outputs: list[MusicTaggerModelOutput]) -> MusicTaggerModelOutput:
     """One output in the order of the batch."""
-    order = torch.cat(rows).argsort()
-
-    def joined(parts: list[Any]) -> torch.Tensor:
-        shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
-        whole = parts[0].new_zeros((len(order), *shape))
-        first = 0
-        for part in parts:
-            whole[(slice(first, first + len(part)), *map(slice, part.shape[1:]))] = part
-            first += len(part)
-        return whole[order]
-
-    def joined_layers(name: str) -> tuple[torch.Tensor, ...] | None:
-        layers = [getattr(output, name) for output in outputs]
-        return None if layers[0] is None else tuple(joined(list(parts)) for parts in zip(*layers, strict=True))
-
     return MusicTaggerModelOutput(
-        embeddings=joined([output.embeddings for output in outputs]),
-        hidden_states=joined_layers("hidden_states"),
-        attentions=joined_layers("attentions"),
+        embeddings=joined_rows(rows, [output.embeddings for output in outputs]),
+        hidden_states=joined_layers(rows, [output.hidden_states for output in outputs]),
+        attentions=joined_layers(rows, [output.attentions for output in outputs]),
     )
+
+
+def joined_rows(rows: list[torch.Tensor], parts: list[Any], fill: float = 0) -> torch.Tensor:
+    """Tensors of some rows of a batch each as one of all, in the order of the batch.
+
+    Args:
+        rows: For each part, which rows of the batch it holds.
+        parts: `(num_rows, ...)` each; what is shorter along an axis is filled at its end.
+        fill: With this.
+    """
+    order = torch.cat(rows).argsort()
+    shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    whole = parts[0].new_full((len(order), *shape), fill)
+    first = 0
+    for part in parts:
+        whole[(slice(first, first + len(part)), *map(slice, part.shape[1:]))] = part
+        first += len(part)
+    return whole[order]
+
+
+def joined_layers(rows: list[torch.Tensor], layers: list[Any]) -> tuple[torch.Tensor, ...] | None:
+    """`joined_rows` of every layer; `None` where there are none."""
+    if layers[0] is None:
+        return None
+    return tuple(joined_rows(rows, list(parts)) for parts in zip(*layers, strict=True))
 
 
 def _logits_of_clips(task_type: str, logits: torch.Tensor, windows_per_clip: torch.Tensor) -> torch.Tensor:

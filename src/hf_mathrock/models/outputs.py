@@ -93,3 +93,48 @@ class MusicTaggerOutput(ModelOutput):
     embeddings: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class MynaModelOutput(ModelOutput):
+    """What the Myna encoder computes.
+
+    Attributes:
+        last_hidden_state: States of the tokens after the final norm, `(batch_size, num_states, hidden_size)`, the class
+            token first; of a hybrid those of each patch size one after the other. `None` where a track was too long to
+            be heard at once.
+        pooler_output: The embedding, `(batch_size, embedding_size)`.
+        token_mask: Which states are of this row and not padding, `(batch_size, num_states)`.
+        position_ids: Column and row of every state's patch, `(batch_size, num_states, 2)`; -1 for the class token and
+            padding.
+        mode: How the audio was heard: "whole" (each token that came, at once), "patchout" (a random share of them) or
+            "two_level" (stretch by stretch); of rows heard differently, "mixed".
+        hidden_states: With `output_hidden_states=True`, the input of the first and the output of every layer.
+        attentions: With `output_attentions=True`, the weights of every layer, `(batch_size, num_heads, num_states,
+            num_states)`; of a hybrid those of its first patch size, then those of the next.
+    """
+
+    last_hidden_state: torch.Tensor | None = None
+    pooler_output: torch.Tensor | None = None
+    token_mask: torch.Tensor | None = None
+    position_ids: torch.Tensor | None = None
+    mode: str | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class MynaForPreTrainingOutput(ModelOutput):
+    """What Myna computes for contrastive training.
+
+    Attributes:
+        loss: With a second view: the contrastive loss, a scalar.
+        projections: Unit vectors behind the projector, `(batch_size, projector_sizes[-1])`.
+        other_projections: Likewise of the second view.
+        embeddings: Before the projector, `(batch_size, embedding_size)`.
+    """
+
+    loss: torch.Tensor | None = None
+    projections: torch.Tensor | None = None
+    other_projections: torch.Tensor | None = None
+    embeddings: torch.Tensor | None = None

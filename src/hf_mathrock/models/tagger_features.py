@@ -153,14 +153,16 @@ def _bands(
     if waveform.ndim != 2:
         raise ValueError(f"The waveform has shape {tuple(waveform.shape)}; expected (batch_size, num_samples), mono.")
     half = feature["n_fft"] // 2
-    num_samples, shortest = waveform.shape[1], shortest_feature(feature)
-    if num_samples < max(shortest, 1 + half * (2 - pad_left - pad_right)):
+    num_samples, needed = waveform.shape[1], half * (2 - pad_left - pad_right)
+    if pad_left or pad_right:
+        needed = max(needed, shortest_feature(feature))
+    if num_samples < needed:
         raise ValueError(
             f"The clip has {num_samples} samples; a spectrogram of {feature['n_fft']}-sample windows needs at least "
-            f"{max(shortest, 1 + half * (2 - pad_left - pad_right))}. Repeat the clip or leave it out."
+            f"{needed}. Repeat the clip or leave it out."
         )
     padding = (half if pad_left else 0, half if pad_right else 0)
-    window = _window(feature["n_fft"], waveform.device)
+    window = _window(feature["n_fft"], feature.get("win_length"), waveform.device)
 
     def of_rows(rows: torch.Tensor) -> torch.Tensor:
         padded = F.pad(rows.float(), padding, mode=feature["pad_mode"])
@@ -186,9 +188,12 @@ def _compressed(power: torch.Tensor, feature: Mapping[str, Any]) -> torch.Tensor
 # values although the first call stood under `torch.device("meta")`.
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def _window(n_fft: int, device: torch.device) -> torch.Tensor:
-    """Periodic Hann window, `(n_fft,)`, float32."""
-    values = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_fft) / n_fft)
+def _window(n_fft: int, win_length: int | None, device: torch.device) -> torch.Tensor:
+    """Periodic Hann window in the middle of a frame, `(n_fft,)`, float32."""
+    length = n_fft if win_length is None else win_length
+    values = np.zeros(n_fft)
+    first = (n_fft - length) // 2
+    values[first : first + length] = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(length) / length)
     return torch.from_numpy(values.astype(np.float32)).to(device)
 
 
