@@ -35,6 +35,7 @@ _EXPORTS = {
     "MusicTaggingTransformerForAudioClassification": "hf_mathrock.models.modeling_music_tagging_transformer",
     "MusicTaggingFeatureExtractor": "hf_mathrock.models.feature_extraction_music_tagging",
     "MusicTaggingPipeline": "hf_mathrock.models.pipeline_music_tagging",
+    "MusicEmbeddingPipeline": "hf_mathrock.models.pipeline_music_embedding",
     "MynaConfig": "hf_mathrock.models.configuration_myna",
     "MynaFeatureExtractor": "hf_mathrock.models.feature_extraction_myna",
     "MynaForAudioClassification": "hf_mathrock.models.modeling_myna",
@@ -43,6 +44,8 @@ _EXPORTS = {
     "MathRockCollator": "hf_mathrock.data.collator",
     "MathRockTrainer": "hf_mathrock.training.trainer",
     "MathRockTrainingArguments": "hf_mathrock.training.arguments",
+    "MynaTrainer": "hf_mathrock.training.myna_trainer",
+    "MynaTrainingArguments": "hf_mathrock.training.myna_arguments",
     "AudioReadError": "hf_mathrock.models.audio_input",
     "open_audio": "hf_mathrock.models.audio_input",
     "load_labelled_audio": "hf_mathrock.data.loading",
@@ -60,6 +63,7 @@ __all__ = [
     "MathRockModel",
     "MathRockTrainer",
     "MathRockTrainingArguments",
+    "MusicEmbeddingPipeline",
     "MusicTaggerConfig",
     "MusicTaggerForAudioClassification",
     "MusicTaggerModel",
@@ -76,6 +80,8 @@ __all__ = [
     "MynaForAudioClassification",
     "MynaForPreTraining",
     "MynaModel",
+    "MynaTrainer",
+    "MynaTrainingArguments",
     "__version__",
     "embedded_checkpoint",
     "load_labelled_audio",
@@ -107,8 +113,11 @@ if TYPE_CHECKING:
     from hf_mathrock.models.modeling_musicnn import MusicnnForAudioClassification, MusicnnModel
     from hf_mathrock.models.modeling_myna import MynaForAudioClassification, MynaForPreTraining, MynaModel
     from hf_mathrock.models.pipeline_mathrock_affect import MathRockAffectPipeline
+    from hf_mathrock.models.pipeline_music_embedding import MusicEmbeddingPipeline
     from hf_mathrock.models.pipeline_music_tagging import MusicTaggingPipeline
     from hf_mathrock.training.arguments import MathRockTrainingArguments
+    from hf_mathrock.training.myna_arguments import MynaTrainingArguments
+    from hf_mathrock.training.myna_trainer import MynaTrainer
     from hf_mathrock.training.trainer import MathRockTrainer
     from hf_mathrock.zoo import embedded_checkpoint
 

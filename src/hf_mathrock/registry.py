@@ -98,6 +98,12 @@ TASKS = (
         auto_model="AutoModelForAudioClassification",
         default="mathrock-tiny",
     ),
+    Task(
+        name="music-embedding",
+        pipeline="pipeline_music_embedding.MusicEmbeddingPipeline",
+        auto_model="AutoModel",
+        default="mathrock-tiny",
+    ),
 )
 
 

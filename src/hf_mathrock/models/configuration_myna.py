@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from .configuration_features import check_names, fill_feature, filled_mel
+from .configuration_features import check_below_half_the_rate, check_names, fill_feature, filled_mel
 from .configuration_tagging import TaggerConfig
 from .configuration_values import check_value, is_number, is_size
 
@@ -47,14 +48,14 @@ FRONT_ENDS: dict[str, dict[str, Any]] = {
     # Power is taken for an amplitude there, so that decibels are doubled and the floor lies 40 dB below the maximum.
     "rpe-44k": {
         "sampling_rate": 44_100,
-        "feature": {"win_length": 1102, "hop_length": 441},
+        "feature": {"win_length": 1102, "hop_length": 441, "pad_mode": "constant"},
         "decibel_factor": 2.0,
         "mean": 0.0,
         "std": 1.0,
     },
 }
 SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 6},
+    "tiny": {"hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4},
     "small": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6},
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
 }
@@ -164,7 +165,7 @@ class MynaConfig(TaggerConfig):
 
     @staticmethod
     def size(name: str) -> dict[str, int]:
-        """The fields of a size: "tiny" (4 layers of 192), "small" (ViT-S, 12 of 384) or "base" (ViT-B, 12 of 768).
+        """The fields of a size: "tiny" (4 layers of 128), "small" (ViT-S, 12 of 384) or "base" (ViT-B, 12 of 768).
 
         Raises:
             ValueError: There is none of that name.
@@ -208,6 +209,12 @@ class MynaConfig(TaggerConfig):
         check_front_end(self.top_db, self.mean, self.std)
         self._check_widths()
         check_patch_sizes(self.patch_sizes, self.num_mel_bins)
+        unit = math.lcm(*(frames for _, frames in self.patch_sizes))
+        least = max(self.num_mel_bins // bins * (unit // frames) for bins, frames in self.patch_sizes)
+        if self.max_tokens < least:
+            raise ValueError(
+                f"`max_tokens` is {self.max_tokens}; {unit} frames, the shortest stretch of whole patches, are {least}."
+            )
 
     def _check_widths(self) -> None:
         if self.hidden_size % self.num_attention_heads:
@@ -294,6 +301,7 @@ def myna_feature(sampling_rate: Any, given: Mapping[str, Any] | None) -> dict[st
             f"`feature['compression']` is {feature['compression']!r}; Myna's spectrogram is in decibels, 'db'. What "
             "becomes of them is said by `values`, `decibel_factor`, `top_db`, `mean` and `std`."
         )
+    check_below_half_the_rate(feature, sampling_rate)
     return fill_feature(feature)
 
 

@@ -21,7 +21,7 @@ NUM_TAGS = 50
 _LOADED_WITH = (
     {"name_or_path", "torch_dtype", "num_labels", "attn_implementation", "experts_implementation", "model_type"}
     | {"auto_map", "custom_pipelines", "output_attentions", "per_layer_config", "quantization_config"}
-    | {"transformers_version"}
+    | {"transformers_version", "use_cache"}
 )  # fmt: skip
 LONGEST_SECONDS = 600
 """Of a window for models that hear any length: what is longer is better cut, for the sake of memory."""

@@ -124,9 +124,9 @@ class TaskConfig(PreTrainedConfig):
         self.label2id = {label: index for index, label in enumerate(first["labels"])}
         self.problem_type = f"{first['type']}_classification"
         kwargs.setdefault("auto_map", dict(self.code_files))
-        pipelines = kwargs.get("custom_pipelines") or copy.deepcopy(self.pipeline_files)
-        kwargs["custom_pipelines"] = _InstalledPipelines(pipelines) if self.pipelines_installed else pipelines
+        pipelines = kwargs.pop("custom_pipelines", None) or self.pipeline_files
         super().__post_init__(**kwargs)
+        self.publish_by(pipelines)
         self._check_thresholds()
         self._check_temperatures()
 
@@ -167,6 +167,15 @@ class TaskConfig(PreTrainedConfig):
             words: Those of `id2label`, `label2id`, `num_labels` and `problem_type` that were given.
         """
         return None
+
+    def publish_by(self, pipeline_files: Mapping[str, Mapping[str, Any]]) -> None:
+        """Name the pipeline that checkpoints are used by, which is written into every saved config.
+
+        Args:
+            pipeline_files: As `custom_pipelines` of transformers. Of two, `pipeline(model=...)` could not choose.
+        """
+        pipelines = copy.deepcopy(dict(pipeline_files))
+        self.custom_pipelines = _InstalledPipelines(pipelines) if self.pipelines_installed else pipelines
 
     def _check_thresholds(self) -> None:
         for name, values in (self.thresholds or {}).items():

@@ -95,7 +95,10 @@ class MynaFeatureExtractor(WindowedFeatureExtractor):
 
     @property
     def floor(self) -> float:
-        """What silence is to the model, and padding."""
+        """What silence is to the model, and padding.
+
+        Where nothing is clipped (`top_db` is `None`), digital silence beside loud music lies lower still.
+        """
         if self.values == "power":
             return (0.0 - self.mean) / self.std
         span = self.top_db if self.top_db is not None else -self.decibel_factor * SILENCE_DB
@@ -177,7 +180,8 @@ class MynaFeatureExtractor(WindowedFeatureExtractor):
         Raises:
             AudioReadError: See `AudioSource.windows`.
         """
-        if isinstance(audio, AudioSource):
+        # Loaded from a folder, the class of a recording that a pipeline opened is another than the one known here.
+        if not isinstance(audio, np.ndarray):
             windows = audio.windows(_BLOCK_SECONDS, _BLOCK_SECONDS, self.sampling_rates, keep_rest=True)
             blocks: Iterable[np.ndarray] = (window.audio[self.sampling_rate] for window in windows)
         else:

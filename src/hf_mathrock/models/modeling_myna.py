@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .configuration_myna import MynaConfig
+from .configuration_myna import PIPELINE_FILES, MynaConfig
+from .configuration_tagging import PIPELINE_FILES as TAGGING_FILES
 from .contrastive import info_nce
 from .modeling_tagging import (
     TaggerForAudioClassification,
@@ -41,6 +42,12 @@ class MynaPreTrainedModel(TaggerPreTrainedModel):
     _supports_sdpa = True
     _supports_flex_attn = True
     _no_split_modules = ["MynaLayer"]
+    pipeline_files: ClassVar[dict[str, dict[str, Any]]] = PIPELINE_FILES
+
+    def post_init(self) -> None:
+        super().post_init()
+        # Of one family, encoders embed and classifiers tag; a model comes last, after the encoder that it is made of.
+        self.config.publish_by(self.pipeline_files)
 
 
 class MynaModel(MynaPreTrainedModel):
@@ -188,14 +195,10 @@ class MynaModel(MynaPreTrainedModel):
 
     def _stretch_by_stretch(self, features: torch.Tensor, num_stretches: int, share: float) -> MynaModelOutput:
         unit = math.lcm(*(frames for _, frames in self.config.patch_sizes))
-        length = max(1, features.shape[1] // unit // num_stretches) * unit
-        stretches = list(features.split(length, dim=1))
-        if stretches[-1].shape[1] < length:
-            # What division leaves over is less than a stretch; the last one takes it, if it stays within the budget.
-            rest = stretches.pop()
-            halves = torch.cat([stretches.pop(), rest], dim=1)
-            stretches += halves.split(-(-halves.shape[1] // unit // 2) * unit, dim=1)
-            stretches = [part for part in stretches if part.shape[1] >= self.config.min_frames]
+        # As near to equal as whole patches allow; the last one takes the frames that fill none.
+        num_columns = features.shape[1] // unit
+        ends = [num_columns * (index + 1) // num_stretches * unit for index in range(num_stretches - 1)]
+        stretches = features.tensor_split(ends, dim=1)
         lengths = features.new_tensor([part.shape[1] for part in stretches])
         pooled = _stacked([self._of_tracks(part, share, "two_level", (False, False)) for part in stretches])
         weights = (lengths / lengths.sum()).to(pooled.dtype)
@@ -324,6 +327,7 @@ class MynaForAudioClassification(TaggerForAudioClassification, MynaPreTrainedMod
     config: MynaConfig
     config_class = MynaConfig
     _auto_class = "AutoModelForAudioClassification"
+    pipeline_files = TAGGING_FILES
 
     def __init__(self, config: MynaConfig) -> None:
         super().__init__(config)

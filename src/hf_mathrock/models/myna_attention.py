@@ -19,15 +19,26 @@ import torch.nn.functional as F
 
 _logger = logging.getLogger(__name__)
 
-# Most scores of a block, those of all heads and rows of the batch together: 32 MB in single precision.
-BLOCK_ELEMENTS = 1 << 23
+# Most numbers of a block of what is added to scores: 16 MB in single precision.
+BLOCK_ELEMENTS = 1 << 22
+# With fewer queries the kernels of the CPU work on smaller tiles.
+_FEWEST_QUERIES = 192
 
 
 class ScoreBias(Protocol):
-    """What is added to the scores of pairs of tokens; `block` may have 1 in place of the batch and of the heads."""
+    """What is added to the scores of pairs of tokens.
+
+    Attributes:
+        width: Numbers that a block holds for each pair: rows of the batch times heads, as far as they differ.
+    """
+
+    width: int
 
     def block(self, first: int, last: int) -> torch.Tensor:
-        """Of queries `[first, last)` and all keys, `(batch_size or 1, num_heads or 1, last - first, num_keys)`."""
+        """Of queries `[first, last)` and all keys, `(batch_size or 1, num_heads or 1, last - first, num_keys)`.
+
+        Without gradients it may hold only until the next call.
+        """
         ...
 
     def element(self) -> Callable[..., torch.Tensor]:
@@ -69,7 +80,9 @@ class DistanceBias:
         self.slopes = slopes
         self.key_mask = key_mask
         self.dtype = dtype
+        self.width = max(len(positions), 1 if key_mask is None else len(key_mask)) * len(slopes)
         self._whole: torch.Tensor | None = None
+        self._memory: list[torch.Tensor] = []
 
     def keep(self) -> None:
         """Compute all pairs now, for every layer to use."""
@@ -78,17 +91,27 @@ class DistanceBias:
     def block(self, first: int, last: int) -> torch.Tensor:
         if self._whole is not None:
             return self._whole[:, :, first:last]
-        distance = (self.time[:, first:last, None] - self.time[:, None]).abs_()
+        columns, rows, biases = self._reused(last - first)
+        distance = torch.sub(self.time[:, first:last, None], self.time[:, None], out=columns).abs_()
         if self.freq_scale:
-            distance += (self.row[:, first:last, None] - self.row[:, None]).abs_()
+            distance += torch.sub(self.row[:, first:last, None], self.row[:, None], out=rows).abs_()
         if self.has_cls:
             distance[..., 0] = 0.0
             if first == 0:
                 distance[:, 0] = 0.0
-        bias = (distance.unsqueeze(1) * -self.slopes.view(1, -1, 1, 1)).to(self.dtype)
-        if self.key_mask is not None:
-            bias = bias.masked_fill(~self.key_mask[:, None, None], -math.inf)
-        return bias
+        bias = torch.mul(distance.unsqueeze(1), -self.slopes.view(1, -1, 1, 1), out=biases).to(self.dtype)
+        return bias if self.key_mask is None else bias.masked_fill(~self.key_mask[:, None, None], -math.inf)
+
+    def _reused(self, num_queries: int) -> list[Any]:
+        """Memory of the block before, in which nothing is left to be kept; gradients would need it."""
+        if torch.is_grad_enabled():
+            return [None, None, None]
+        num_rows, num_keys = self.time.shape
+        if not self._memory or self._memory[0].shape[1] < num_queries:
+            shape = (num_rows, num_queries, num_keys)
+            self._memory = [self.time.new_empty(shape), self.time.new_empty(shape)]
+            self._memory.append(self.time.new_empty(num_rows, len(self.slopes), num_queries, num_keys))
+        return [memory[..., :num_queries, :] for memory in self._memory]
 
     def element(self) -> Callable[..., torch.Tensor]:
         time, row, here, slopes, mask = self.time, self.row, self.here, self.slopes, self.key_mask
@@ -119,6 +142,7 @@ class ClassColumnBias:
         self.class_scores = class_scores
         self.key_mask = key_mask
         self.num_keys = num_keys
+        self.width = 1 if class_scores is None else class_scores.shape[0] * class_scores.shape[1]
 
     def block(self, first: int, last: int) -> torch.Tensor:
         mask = None if self.key_mask is None else self.key_mask[:, None, None]
@@ -158,27 +182,29 @@ def attend(
     """
     if implementation == "eager":
         return attend_eagerly(query, key, value, bias)[0]
-    # On the CPU it has no gradient.
-    wants_gradient = torch.is_grad_enabled() and query.requires_grad
-    flexible = implementation == "flex_attention" and not (wants_gradient and query.device.type == "cpu")
-    if flexible and (flex := _compiled_flex_attention()) is not None:
-        return flex(query, key, value, score_mod=None if bias is None else bias.element())
+    if implementation == "flex_attention" and (flexible := _attend_flexibly(query, key, value, bias)) is not None:
+        return flexible
     if bias is None:
         return F.scaled_dot_product_attention(query, key, value)
     num_queries = query.shape[2]
-    size = queries_in_block(len(query), query.shape[1], num_queries, key.shape[2])
-    blocks = [
-        F.scaled_dot_product_attention(
-            query[:, :, first : first + size], key, value, attn_mask=bias.block(first, min(first + size, num_queries))
-        )
-        for first in range(0, num_queries, size)
-    ]
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=2)
+    size = queries_in_block(bias.width, num_queries, key.shape[2])
+    spans = [(first, min(first + size, num_queries)) for first in range(0, num_queries, size)]
+    blocks = (
+        F.scaled_dot_product_attention(query[:, :, first:last], key, value, attn_mask=bias.block(first, last))
+        for first, last in spans
+    )
+    if len(spans) == 1 or torch.is_grad_enabled():
+        return torch.cat(list(blocks), dim=2)
+    # Each block to its place at once: many pieces of different sizes would leave holes in memory.
+    attended = torch.empty_like(query)
+    for (first, last), block in zip(spans, blocks, strict=True):
+        attended[:, :, first:last] = block
+    return attended
 
 
-def queries_in_block(batch_size: int, num_heads: int, num_queries: int, num_keys: int) -> int:
-    """How many queries make a block: equal blocks of at most `BLOCK_ELEMENTS` scores, but for whole multiples of 16."""
-    most = max(1, BLOCK_ELEMENTS // (batch_size * num_heads * num_keys))
+def queries_in_block(width: int, num_queries: int, num_keys: int) -> int:
+    """How many queries make a block: blocks alike, of about `BLOCK_ELEMENTS` numbers, and whole multiples of 16."""
+    most = max(_FEWEST_QUERIES, BLOCK_ELEMENTS // (width * num_keys))
     if most >= num_queries:
         return num_queries
     return math.ceil(math.ceil(num_queries / math.ceil(num_queries / most)) / 16) * 16
@@ -200,19 +226,52 @@ def attend_eagerly(
     return weights @ value, weights
 
 
-@cache
-def _compiled_flex_attention() -> Any:
-    """`flex_attention`, compiled; `None` where this machine has no compiler for it."""
-    from torch.nn.attention.flex_attention import flex_attention
-
+def _attend_flexibly(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: ScoreBias | None
+) -> torch.Tensor | None:
+    """Attend by a compiled `flex_attention`; `None` where that cannot be."""
+    on_cpu = query.device.type == "cpu"
+    if not _flex_works.get(query.device.type, True) or (on_cpu and torch.is_grad_enabled() and query.requires_grad):
+        return None  # on the CPU it has no gradient
+    element = None if bias is None else bias.element()
     try:
-        compiled: Any = torch.compile(flex_attention, dynamic=True)
-        probe = torch.zeros(1, 1, 16, 16)
-        compiled(probe, probe, probe)
+        flex = _compiled_flex_attention()
+        if not on_cpu or len(query) == 1:
+            return flex(query, key, value, score_mod=element)
+        # torch 2.13 fails on the CPU where batches of several sizes follow each other.
+        rows = [
+            flex(query[row, None], key[row, None], value[row, None], score_mod=_of_row(element, row))
+            for row in range(len(query))
+        ]
+        return torch.cat(rows)
     except Exception as error:
+        _flex_works[query.device.type] = False
         _logger.warning(
-            "flex_attention cannot be compiled here (%s); attention is computed in blocks, with the same result.",
-            str(error).splitlines()[0] if str(error) else type(error).__name__,
+            "flex_attention does not work here (%s: %s); attention is computed in blocks, with the same result.",
+            type(error).__name__,
+            (str(error).splitlines() or [""])[0],
         )
         return None
-    return compiled
+
+
+# By kind of device; false once it has failed.
+_flex_works: dict[str, bool] = {}
+
+
+def _of_row(element: Callable[..., torch.Tensor] | None, row: int) -> Callable[..., torch.Tensor] | None:
+    """A score's function with one row of the batch for all."""
+    if element is None:
+        return None
+    number = torch.tensor(row)
+
+    def biased(score: Any, batch: Any, head: Any, query: Any, key: Any) -> Any:
+        return element(score, number, head, query, key)
+
+    return biased
+
+
+@cache
+def _compiled_flex_attention() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=True, fullgraph=True)

@@ -15,6 +15,9 @@ from .configuration_myna import MynaConfig
 from .myna_attention import ClassColumnBias, DistanceBias, ScoreBias, attend, attend_eagerly, queries_in_block
 from .myna_positions import AlibiSlopes, grid_positions, rope_angles, rotated, sincos_2d
 
+# Between the two linear layers a token is four times as wide; without gradients not all need be so at once.
+_TOKENS_AT_A_TIME = 1024
+
 
 class EncodedTrack(NamedTuple):
     """What `MynaEncoder` computes; the class token, where there is one, stands first.
@@ -176,7 +179,14 @@ class MynaLayer(GradientCheckpointingLayer):
         """States of the same shape, and the attention weights if asked for."""
         attended, weights = self.attention(self.attention_norm(states), bias, angles, key_mask, output_attentions)
         states = states + attended
-        return states + self.output(F.gelu(self.intermediate(self.output_norm(states)))), weights
+        if torch.is_grad_enabled():
+            return states + self._feed_forward(states), weights
+        for part in states.split(_TOKENS_AT_A_TIME, dim=1):
+            part += self._feed_forward(part)
+        return states, weights
+
+    def _feed_forward(self, states: torch.Tensor) -> torch.Tensor:
+        return self.output(F.gelu(self.intermediate(self.output_norm(states))))
 
 
 class MynaEncoder(nn.Module):
@@ -220,7 +230,7 @@ class MynaEncoder(nn.Module):
         if self.class_token is not None:
             states = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1)
             mask = None if mask is None else F.pad(mask, (1, 0), value=True)
-        bias, angles = self._places(len(tokens), positions, mask, states.dtype)
+        bias, angles = self._places(positions, mask, states.dtype)
         hidden_states, attentions = [states], []
         for layer in self.layers:
             states, weights = layer(states, bias, angles, mask, output_attentions)
@@ -234,7 +244,7 @@ class MynaEncoder(nn.Module):
         )
 
     def _places(
-        self, batch_size: int, positions: torch.Tensor, mask: torch.Tensor | None, dtype: torch.dtype
+        self, positions: torch.Tensor, mask: torch.Tensor | None, dtype: torch.dtype
     ) -> tuple[ScoreBias | None, torch.Tensor | None]:
         config = self.config
         if self.slopes is not None:
@@ -242,7 +252,7 @@ class MynaEncoder(nn.Module):
             slopes = self.slopes(positions.device)
             bias = DistanceBias(positions, slopes, freq_scale, self.class_token is not None, mask, dtype)
             num_states = bias.time.shape[1]
-            if queries_in_block(batch_size, config.num_attention_heads, num_states, num_states) == num_states:
+            if queries_in_block(bias.width, num_states, num_states) == num_states:
                 bias.keep()
             return bias, None
         if config.position_embedding == "rope_2d":
