@@ -23,14 +23,15 @@ MAY_IMPORT = {
     "version": set(),
     "report": set(),
     "registry": {"models", "zoo"},
-    "data": {"models", "synthesis", "version"},
+    "data": {"library", "models", "synthesis", "version"},
     "synthesis": {"models", "version"},
     "training": {"data", "metrics", "models", "registry", "zoo"},
     "explanation": {"models"},
     "evaluation": {"data", "metrics", "models", "registry", "synthesis", "training", "zoo", "version"},
     "library": {"models", "registry", "zoo", "version"},
     "conversion": {"models", "zoo"},
-    "model_card": set(),
+    "model_card": {"report"},
+    "playlists": set(),
     "publishing": {"model_card", "registry", "synthesis", "version", "zoo"},
 }
 
@@ -53,6 +54,16 @@ TAGGER = (
     | TAGGER_EXTRACTOR
     | LISTENING
 )
+MYNA_CONFIG = {"configuration_myna.py"} | TAGGER_CONFIG
+MYNA_EXTRACTOR = (
+    {"feature_extraction_myna.py", "feature_extraction_windows.py", "tagger_features.py"} | MYNA_CONFIG | READING
+)
+MYNA = (
+    {"modeling_myna.py", "myna_encoder.py", "myna_attention.py", "myna_positions.py", "contrastive.py"}
+    | {"pipeline_music_embedding.py"}
+    | MYNA_EXTRACTOR
+    | TAGGER
+)
 STAGES = {"tagger_stages.py", "tagger_waveform_stages.py", "tagger_pooling.py"}
 ENCODER = {"tagger_encoder.py", "tagger_contributions.py"}
 CLOSURES = {
@@ -74,6 +85,12 @@ CLOSURES = {
     }
     | TASKS_AND_LABELS
     | LISTENING,
+    "MynaConfig": MYNA_CONFIG,
+    "MynaFeatureExtractor": MYNA_EXTRACTOR,
+    "MynaModel": MYNA,
+    "MynaForPreTraining": MYNA,
+    "MynaForAudioClassification": MYNA,
+    "MusicEmbeddingPipeline": {"pipeline_music_embedding.py"} | LISTENING,
     "MusicTaggingFeatureExtractor": TAGGER_EXTRACTOR,
     "MusicTaggingPipeline": {"pipeline_music_tagging.py"} | LISTENING,
     "MusicnnForAudioClassification": {"configuration_musicnn.py", "modeling_musicnn.py"} | TAGGER,

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from hf_mathrock import MathRockFeatureExtractor, MathRockForAudioClassification, pipeline
+from hf_mathrock.training.pretraining_recipe import load_pretraining_recipe
 from hf_mathrock.training.recipe import load_recipe, run_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -38,7 +39,8 @@ def recipe(tmp_path, tiny_settings):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
 def test_the_recipes_of_the_repository_are_valid(path):
-    assert load_recipe(path).name == path.stem
+    load = load_pretraining_recipe if "pretraining" in yaml.safe_load(path.read_text()) else load_recipe
+    assert load(path).name == path.stem
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     unset = argparse.SUPPRESS
-    parser.add_argument("--data", default=unset, metavar="SOURCE", help="your labelled recordings: data.source")
+    parser.add_argument(
+        "--data",
+        default=unset,
+        metavar="SOURCE",
+        help="your recordings, labelled or for pretraining just a folder: data.source",
+    )
     parser.add_argument(
         "--new-heads", action="store_true", help="give the model heads for the labels of the data, whatever it had"
     )
@@ -56,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
     show_own_warnings()
     from hf_mathrock.training.recipe import run_recipe
 
-    # The trainer has a bar of its own, so this one is on the screen only while windows are made.
-    with ProgressBar("making windows", total=None) as bar:
+    # The trainer has a bar of its own, so this one is on the screen only while windows or spectrograms are made.
+    with ProgressBar("reading music", total=None) as bar:
         metrics = run_recipe(
             args.recipe,
             output_dir=getattr(args, "out", None),

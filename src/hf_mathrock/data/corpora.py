@@ -48,6 +48,7 @@ CORPORA: dict[str, str] = {
     "mtg-jamendo": "mtg_jamendo:mtg_jamendo_rows",
     "magnatagatune": "magnatagatune:magnatagatune_rows",
     "million-song": "million_song:million_song_rows",
+    "giantsteps": "giantsteps:giantsteps_rows",
     "ballroom": _MIRDATA,
     "beatport_key": _MIRDATA,
     "brid": _MIRDATA,

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,17 @@ def write_training_songs(
     Returns:
         The file, with `songs`, `selected_on` and `report`; `None` where there is no recording to name.
     """
-    songs = {"songs": sorted(set(_content_ids(train))), "selected_on": sorted(set(_content_ids(validation)))}
+    return write_song_contents(folder, _content_ids(train), _content_ids(validation), report)
+
+
+def write_song_contents(
+    folder: str | Path,
+    train: Iterable[str],
+    validation: Iterable[str],
+    report: Mapping[str, Any] | None = None,
+) -> Path | None:
+    """`write_training_songs` for recordings whose `content_id` is known already."""
+    songs = {"songs": sorted(set(train)), "selected_on": sorted(set(validation))}
     if not any(songs.values()):
         return None
     path = Path(folder) / TRAINING_SONGS_FILE

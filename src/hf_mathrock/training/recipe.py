@@ -5,18 +5,22 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from hf_mathrock.data.loading import load_labelled_audio
 from hf_mathrock.registry import Family, family, model_class
-from hf_mathrock.training.recipe_keys import check_keys, check_numbers, options_of, set_value
-from hf_mathrock.training.yaml_values import read_yaml
+from hf_mathrock.training.recipe_keys import (
+    check_keys,
+    check_numbers,
+    check_sections,
+    check_training,
+    options_of,
+    read_settings,
+)
+from hf_mathrock.training.run_folder import begin_run, check_run_folder, end_run, wants_cpu
 from hf_mathrock.zoo import EMBEDDED, embedded_checkpoint
 
 CACHE_DIR = Path.home() / ".cache" / "hf-mathrock" / "generated"
@@ -102,27 +106,14 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     from hf_mathrock.data.generated import GeneratedSplit
     from hf_mathrock.training.arguments import MathRockTrainingArguments
 
-    try:
-        settings = read_yaml(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"There is no recipe {str(path)!r}; check the spelling and the folder.") from error
-    except (IsADirectoryError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no recipe: expected a YAML file.") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} is no recipe: expected keys such as `name`, `model` and `data`.")
-    for key, value in (overrides or {}).items():
-        set_value(settings, key, value)
-
+    settings = read_settings(path, overrides)
+    if "pretraining" in settings:
+        raise ValueError(f"{path} is a recipe for pretraining without labels; `load_pretraining_recipe` reads it.")
     recipe_fields = [f.name for f in fields(Recipe)]
     check_keys(settings, recipe_fields, "the recipe")
     if missing := [key for key in ("name", "data", "model") if key not in settings]:
         raise ValueError(f"The recipe {path} lacks {', '.join(missing)}.")
-    for section in ("data", "model", "extractor", "training", "card"):
-        settings[section] = {} if settings.get(section) is None else settings[section]
-        if not isinstance(settings[section], dict):
-            raise ValueError(f"`{section}` in {path} must map keys to values, got {settings[section]!r}.")
+    check_sections(settings, ("data", "model", "extractor", "training", "card"), path)
     check_keys(settings["data"], [f.name for f in fields(Data)], "`data`")
     for split in ("train", "validation"):
         if settings["data"].get(split) is not None:
@@ -146,11 +137,7 @@ def load_recipe(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
         model_class(kind.config)(**new)  # raises now, before any data are read
     training = settings["training"]
     check_numbers(training, {f.name: f.default for f in fields(MathRockTrainingArguments)}, "training.")
-    for key in training:
-        if key.endswith("_strategy") and training[key] is False:
-            training[key] = "no"  # a bare `no` is YAML's false
-    if training.get("num_train_epochs", 1) <= 0 and training.get("max_steps", -1) <= 0:
-        raise ValueError(f"`training.num_train_epochs` is {training['num_train_epochs']}: nothing would be trained.")
+    check_training(training)
     return Recipe(**{**settings, "data": Data(**settings["data"])})
 
 
@@ -166,7 +153,7 @@ def family_of(model: Mapping[str, Any]) -> Family:
     named = model.get("model_type")
     if model.get("pretrained") is None:
         return family("mathrock" if named is None else named)
-    source = _checkpoint(model["pretrained"])
+    source = checkpoint_source(model["pretrained"])
     try:
         found = PreTrainedConfig.get_config_dict(source)[0].get("model_type")
     except OSError as error:
@@ -186,7 +173,7 @@ def run_recipe(
     cache_dir: str | Path = CACHE_DIR,
     progress: Any = None,
 ) -> dict[str, Any]:
-    """Train what a recipe describes.
+    """Train what a recipe describes; one with a section `pretraining` by `run_pretraining`.
 
     The output folder then holds the model, its extractor and its code, `recipe.json` (the resolved recipe),
     `training_log.json`, and `training_songs.json`: which recordings it learned from and was chosen by. The threshold
@@ -213,12 +200,16 @@ def run_recipe(
     from hf_mathrock.training.arguments import MathRockTrainingArguments
     from hf_mathrock.training.trainer import MathRockTrainer
 
+    if "pretraining" in read_settings(path, overrides):
+        from hf_mathrock.training.pretraining import run_pretraining
+
+        return run_pretraining(path, output_dir, overrides, resume=resume, device=device, progress=progress)
     recipe = load_recipe(path, overrides)
     out = Path(output_dir or Path("runs") / recipe.name)
     settings = json.loads(json.dumps(asdict(recipe)))
-    _check_output_folder(out, settings, resume)
+    check_run_folder(out, settings, resume)
     if device is not None:
-        recipe.training = {**recipe.training, "use_cpu": _wants_cpu(device)}
+        recipe.training = {**recipe.training, "use_cpu": wants_cpu(device)}
     try:
         args = MathRockTrainingArguments(
             output_dir=str(out / "trainer"),
@@ -247,8 +238,7 @@ def run_recipe(
         model=model, args=args, train_dataset=train, eval_dataset=validation, processing_class=extractor
     )
     trainer.data_report = None if songs is None else songs.report
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.json").write_text(json.dumps(settings, indent=2) + "\n")
+    begin_run(out, settings)
     trainer.train(resume_from_checkpoint=resume)
     evaluated = {key.removeprefix("eval_"): value for key, value in trainer.evaluate().items()}
     metrics = {key: value for key, value in evaluated.items() if key.startswith((*model.config.task_names, "mean_"))}
@@ -256,42 +246,8 @@ def run_recipe(
     trainer.save_model(str(out))
     if not trainer.is_world_process_zero():
         return {**metrics, "output_dir": str(out)}
-    extractor.save_pretrained(out)
-    (out / "training_log.json").write_text(json.dumps(trainer.state.log_history, indent=1) + "\n")
-    # The model is whole now; these were for going on. Out of the way at once, lest a run killed here looks unfinished.
-    if (out / "trainer").exists():
-        shutil.rmtree((out / "trainer").rename(out / "trainer.done"), ignore_errors=True)
+    end_run(out, extractor, trainer.state.log_history)
     return {**metrics, "output_dir": str(out)}
-
-
-def _check_output_folder(out: Path, settings: dict[str, Any], resume: bool) -> None:
-    """Nothing that is there is overwritten, and a run goes on only as it began."""
-    # With checkpoints left, a model beside them may have been cut off while it was written.
-    unfinished = any((out / "trainer").glob("checkpoint-*"))
-    if (out / "model.safetensors").exists() and not unfinished:
-        raise ValueError(f"{out} holds a trained model already; choose another folder (--out), or remove that one.")
-    if unfinished and not resume:
-        raise ValueError(
-            f"{out} holds an unfinished run; go on with it by --resume, choose another folder (--out), or remove it."
-        )
-    if unfinished and (out / "recipe.json").exists():
-        before = json.loads((out / "recipe.json").read_text())
-        if changed := [key for key in settings if settings[key] != before.get(key)]:
-            raise ValueError(
-                f"The run in {out} began with another recipe: its recipe.json differs in {', '.join(changed)}. Go on "
-                "with the same settings, or begin again in another folder (--out)."
-            )
-
-
-def _wants_cpu(device: str) -> bool:
-    import torch
-
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f"The device is {device!r}; allowed: 'cpu', 'cuda'.")
-    if device == "cuda" and not torch.cuda.is_available():
-        reason = "is built without it" if torch.version.cuda is None else "finds no usable GPU"
-        raise ValueError(f"CUDA was asked for, but torch {torch.__version__} {reason}; train with --device cpu.")
-    return device == "cpu"
 
 
 def _songs(recipe: Recipe) -> Any:
@@ -323,7 +279,7 @@ def _expected_tasks(recipe: Recipe) -> list[dict[str, Any]] | None:
     config_class = model_class(kind.config)
     if "tasks" in recipe.model or "pretrained" not in recipe.model:
         return config_class(tasks=recipe.model.get("tasks")).tasks
-    return config_class.from_pretrained(_checkpoint(recipe.model["pretrained"])).tasks
+    return config_class.from_pretrained(checkpoint_source(recipe.model["pretrained"])).tasks
 
 
 def _tasks_are_open(model: Mapping[str, Any]) -> bool:
@@ -345,7 +301,12 @@ def _fitted_thresholds(trainer: Any, validation: Any) -> dict[str, list[float]]:
     }
 
 
-def _checkpoint(name: str) -> Any:
+def checkpoint_source(name: str) -> Any:
+    """Where `from_pretrained` finds what a recipe calls `pretrained`: a folder, a Hub name, or inside the package.
+
+    Raises:
+        FileNotFoundError: It can be none of these.
+    """
     if name in EMBEDDED:
         return embedded_checkpoint(name)
     if not Path(name).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)):
@@ -383,7 +344,7 @@ def _model_and_extractor(recipe: Recipe, tasks: list[dict[str, Any]] | None) -> 
         if hasattr(extractor_class, "for_config"):
             return model_of_family(config), extractor_class.for_config(config, **recipe.extractor)
         return model_of_family(config), extractor_class(**recipe.extractor)
-    source = _checkpoint(pretrained)
+    source = checkpoint_source(pretrained)
     try:
         model = model_of_family.from_pretrained(source, ignore_mismatched_sizes="tasks" in settings, **settings)
     except RuntimeError as error:
