@@ -74,3 +74,31 @@ def test_damaged_weights_are_one_line(command, checkpoint, damage):
     code, _, err = command("info", checkpoint)
     assert code == 2 and len(err.splitlines()) == 1
     assert str(weights) in err and "damaged" in err and "git lfs pull" in err
+
+
+def test_an_encoder_is_described_by_its_embedding_its_lengths_and_its_probes(command, tmp_path):
+    from hf_mathrock import MynaConfig
+
+    config = {**MynaConfig(hidden_size=24, num_attention_heads=3).to_dict(), "architectures": ["MynaForPreTraining"]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    probe = {"task": "key", "data": "generated pieces", "metric": "weighted score"}
+    probes = [
+        {**probe, "how": "whole track", "mean": 0.61234, "sd": 0.021},
+        {**probe, "how": "mel statistics", "mean": 0.4, "sd": None},
+    ]
+    (tmp_path / "results.json").write_text(json.dumps({"probes": probes}))
+    code, out, _ = command("info", tmp_path)
+    text = " ".join(out.split())
+    assert code == 0 and "embedding 24 numbers, the class token's state after the last layer" in text
+    assert "network A Myna encoder: 12 layers of attention with 3 heads" in text and "2-D ALiBi" in text
+    assert "8,192 patches, 8.74 minutes, are heard at once" in text and "pipeline music-embedding" in text
+    assert "probed on generated pieces" in text
+    assert "key, weighted score whole track 0.612 (sd 0.021); mel statistics 0.400" in text
+    assert "LABEL_" not in text and "window seconds" not in text
+
+
+def test_an_encoder_of_another_package_is_one_line(command, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "myna", "patch_size": 16, "dim": 384}))
+    code, _, err = command("info", tmp_path)
+    assert code == 2 and len(err.splitlines()) == 1 and "not saved by hf-mathrock" in err

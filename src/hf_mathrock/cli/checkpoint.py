@@ -29,12 +29,15 @@ def resolve(model: str) -> str:
     return model
 
 
-def load_pipeline(model: str | None, options: Mapping[str, Any], *, debug: bool = False) -> Any:
-    """A `mathrock-affect` pipeline.
+def load_pipeline(
+    model: str | None, options: Mapping[str, Any], *, task: str = "mathrock-affect", debug: bool = False
+) -> Any:
+    """The pipeline of a task.
 
     Args:
         model: As the user gave it; `None`: the checkpoint inside the package.
         options: Passed to the pipeline; `device` among them is named in the error when it is not there.
+        task: Its name.
         debug: Let the libraries speak.
 
     Raises:
@@ -47,7 +50,7 @@ def load_pipeline(model: str | None, options: Mapping[str, Any], *, debug: bool 
     # transformers types its factory by the tasks it ships.
     pipeline: Callable[..., Any] = hf_mathrock.pipeline
     try:
-        return pipeline("mathrock-affect", model=source, **options)
+        return pipeline(task, model=source, **options)
     except (ValueError, OSError) as error:
         said = str(error)
         if source is not None and not Path(source).exists() and source not in said:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hf_mathrock.cli.terminal import UsageError, results_console
 from hf_mathrock.model_card.architecture import describe_architecture, listening_grid, usage_task
+from hf_mathrock.model_card.encoder import describe_embedding, describe_lengths, is_encoder
 
 SUMMARY = "show versions and what a checkpoint can say"
 
@@ -117,12 +118,21 @@ def _checkpoint(model: str) -> Iterator[tuple[str, str]]:
     for weights in sorted(folder.glob("*.safetensors")):
         size = weights.stat().st_size / 1e6
         yield "weights", f"{_num_parameters(weights):,} parameters, {size:.1f} MB ({weights.name})"
-    for task in config.get("tasks", ()):
+    gives_embeddings = is_encoder(config)
+    try:
+        architecture = describe_architecture(config)
+    except ValueError as error:
+        raise UsageError(f"{folder}: {error}") from error
+    if gives_embeddings:
+        yield "embedding", describe_embedding(config)
+    for task in () if gives_embeddings else config.get("tasks", ()):
         yield task["name"], f"{task['type'].replace('_', ' ')}: {', '.join(task['labels'])}"
-    if architecture := describe_architecture(config):
+    if architecture:
         yield "network", architecture.replace("`", "")
     extractor = folder / "preprocessor_config.json"
-    if extractor.is_file():
+    if gives_embeddings:
+        yield "lengths", describe_lengths(config).replace("`", "")
+    elif extractor.is_file():
         try:
             window, hop = listening_grid(_read_json(extractor))
         except ValueError as error:
@@ -174,3 +184,21 @@ def _figures(results: Any) -> Iterator[tuple[str, str]]:
                 low, high = entry.get("intervals", {}).get(metric, (None, None))
                 interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
                 yield f"  {metric.replace('_', ' ')}", f"{value:.3f}{interval}"
+    yield from _probes(results.get("probes") or [])
+
+
+def _probes(entries: Any) -> Iterator[tuple[str, str]]:
+    """What probes found in an embedding: a line for each task, with every way to describe a track."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for entry in entries:
+        if entry.get("mean") is None:
+            continue
+        spread = "" if entry.get("sd") is None else f" (sd {entry['sd']:.3f})"
+        row = rows.setdefault((str(entry.get("data")), str(entry.get("task")), str(entry.get("metric"))), [])
+        row.append(f"{entry.get('how')} {entry['mean']:.3f}{spread}")
+    before = None
+    for (data, task, metric), figures in rows.items():
+        if data != before:
+            yield "probed on", data
+        before = data
+        yield f"  {task}, {metric}", "; ".join(figures)

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from hf_mathrock.model_card.encoder import describe_encoder, is_encoder
+
 # What the families go by.
 TITLES = {
     "mathrock": "MathRock",
+    "myna": "Myna",
     "music_tagger": "music tagger",
     "musicnn": "musicnn",
     "music_tagging_transformer": "Music Tagging Transformer",
@@ -29,6 +32,7 @@ def describe_architecture(config: Mapping[str, Any]) -> str:
     """The network in sentences; nothing is said that the config does not say."""
     describe = {
         "mathrock": _mathrock,
+        "myna": describe_encoder,
         "music_tagger": _music_tagger,
         "musicnn": _musicnn,
         "music_tagging_transformer": _transformer,
@@ -40,6 +44,8 @@ def architecture_tags(config: Mapping[str, Any]) -> list[str]:
     """Words to find the model by on the Hub, beside its tasks' names."""
     if config.get("model_type") not in TITLES or config["model_type"] == "mathrock":
         return []
+    if is_encoder(config):
+        return ["music-embedding", "feature-extraction", "myna"]
     kind = config.get("architecture") or config.get("variant") or config["model_type"]
     return list(dict.fromkeys(["music-tagging", str(config["model_type"]), str(kind)]))
 

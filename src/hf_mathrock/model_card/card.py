@@ -8,12 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from hf_mathrock.model_card.architecture import describe_architecture, listening_grid, usage_task
+from hf_mathrock.model_card.encoder import is_encoder
+from hf_mathrock.model_card.encoder_card import render_encoder_card
 from hf_mathrock.model_card.figures import figure_table, off_border, recordings, set_name
-from hf_mathrock.model_card.metadata import LICENCES, base_models, card_data
+from hf_mathrock.model_card.metadata import card_data
 from hf_mathrock.model_card.source import CardSource, read_source
+from hf_mathrock.model_card.statements import (
+    broken_files,
+    citation,
+    count,
+    groups_in_two_splits,
+    licence,
+    provenance,
+    said,
+    training,
+)
 
 TEMPLATE = Path(__file__).with_name("template.md")
-CODE_LICENCE = "apache-2.0"
 AGGREGATIONS = {
     "mean": "windows averaged",
     "max": "each label's best window",
@@ -21,17 +32,6 @@ AGGREGATIONS = {
     "mean_logit": "logits of the windows averaged",
 }
 NUM_TAGS_SHOWN = 5
-# Keys of the recipe's training section that a stranger wants to know, and how to say them.
-TRAINING = {
-    "tuning": "tuning",
-    "num_train_epochs": "epochs",
-    "learning_rate": "learning rate",
-    "backbone_learning_rate": "learning rate of the backbones",
-    "per_device_train_batch_size": "batch size",
-    "weight_decay": "weight decay",
-    "task_weights": "weights of the tasks in the loss",
-    "augment": "augmentation",
-}
 
 
 def write_card(
@@ -49,11 +49,13 @@ def write_card(
 
 def render_card(source: CardSource) -> str:
     """The card, as Markdown with YAML at its top."""
+    if is_encoder(source.config):
+        return render_encoder_card(source)
     window_seconds, hop_seconds = listening_grid(source.extractor)
     return TEMPLATE.read_text(encoding="utf-8").format(
         metadata=card_data(source).to_yaml(),
         name=source.name,
-        summary=_said(source, "summary", "what the model is for"),
+        summary=said(source, "summary", "what the model is for"),
         tasks=_tasks(source),
         num_parameters=f"{source.num_parameters:,}",
         size_mb=source.size_bytes / 1e6,
@@ -63,21 +65,17 @@ def render_card(source: CardSource) -> str:
         task=usage_task(source.config),
         model=source.repo or source.name,
         example=_example(source),
-        training_data=_said(source, "training_data", "what the model learned from"),
-        labels=_said(source, "labels", "who or what gave the labels"),
-        training=_training(source),
+        training_data=said(source, "training_data", "what the model learned from"),
+        labels=said(source, "labels", "who or what gave the labels"),
+        training=training(source),
         figures=_figures(source),
         thresholds=_thresholds(source),
         calibration=_calibration(source),
         limits=_limits(source),
-        citation=_citation(source),
-        licence=_licence(source),
-        provenance=_provenance(source),
+        citation=citation(source),
+        licence=licence(source),
+        provenance=provenance(source),
     )
-
-
-def _said(source: CardSource, key: str, subject: str) -> str:
-    return source.facts.get(key) or f"The publisher has not said {subject}."
 
 
 def _tasks(source: CardSource) -> str:
@@ -97,52 +95,6 @@ def _example(source: CardSource) -> str:
     name = source.example["file"]
     text = f"For [`{name}`]({name}) the answer is {heard or 'nothing'}; all of it is in [`example_output.json`]"
     return f"\n\n{text}(example_output.json)."
-
-
-def _training(source: CardSource) -> str:
-    parts = [_training_songs(source.songs)] if source.songs else []
-    if source.recipe is None:
-        return "\n\n".join([*parts, "The recipe of the training was not published."])
-    recipe = source.recipe
-    data, model, training = recipe.get("data") or {}, recipe.get("model") or {}, recipe.get("training") or {}
-    facts = []
-    if isinstance(data.get("train"), Mapping) and "num" in data["train"]:
-        facts.append(f"{data['train']['num']:,} generated pieces")
-    begun = base_models(source) or ([model["pretrained"]] if model.get("pretrained") else [])
-    facts.append(f"started from {' and '.join(begun)}" if begun else "started from random weights")
-    for key, words in TRAINING.items():
-        value = training.get(key, data.get(key))
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{name} {weight:g}" for name, weight in value.items())
-        if value is not None:
-            facts.append(f"{words} {f'{value:g}' if isinstance(value, (int, float)) else value}")
-    facts.append(f"seed {recipe.get('seed', 0)}")
-    parts.append("In short: " + "; ".join(facts) + ". [`recipe.json`](recipe.json) has every setting.")
-    return "\n\n".join(parts)
-
-
-def _training_songs(report: Mapping[str, Any]) -> str:
-    """What a `LabelledAudio.report` says of the songs and of their split."""
-    songs, groups = report.get("num_songs") or {}, report.get("num_groups") or {}
-    counts = [f"{split} {num:,} songs of {groups.get(split, 0):,} groups" for split, num in songs.items()]
-    facts = [f"{report['source']}: {'; '.join(counts)}" if report.get("source") else "; ".join(counts)]
-    grouped = " and ".join(report.get("group_by") or []) or "song"
-    split = str(report.get("split"))
-    facts.append(f"the split was {split}" if split.startswith("given") else f"the split keeps each {grouped} together")
-    facts.append(_leaks(report.get("leaks")))
-    if broken := _count(report.get("broken")):
-        facts.append(_broken(broken))
-    return "; ".join(facts) + "."
-
-
-def _broken(num: int) -> str:
-    return f"{num} {'file' if num == 1 else 'files'} could not be read and left out"
-
-
-def _leaks(leaks: Any) -> str:
-    num = _count(leaks)
-    groups = "group is" if num == 1 else "groups are"
-    return f"**{num} {groups} in more than one split, so figures flatter**" if num else "no group is in two splits"
 
 
 def _figures(source: CardSource) -> str:
@@ -189,11 +141,11 @@ def _songs_described(data: Mapping[str, Any], title: str | None) -> list[str]:
     if data.get("source") and title != origin:
         facts.append(f"from {origin}")
     if isinstance(known := data.get("known"), Mapping):
-        facts.append("labels known: " + ", ".join(f"{task} {count:,}" for task, count in known.items()))
-    if (broken := data.get("num_broken", _count(data.get("broken")))) > 0:
-        facts.append(_broken(broken))
+        facts.append("labels known: " + ", ".join(f"{task} {num:,}" for task, num in known.items()))
+    if (broken := data.get("num_broken", count(data.get("broken")))) > 0:
+        facts.append(broken_files(broken))
     if "leaks" in data:
-        facts.append(_leaks(data["leaks"]))
+        facts.append(groups_in_two_splits(data["leaks"]))
     return facts
 
 
@@ -206,10 +158,6 @@ def _warnings(source: CardSource, data: Mapping[str, Any]) -> list[str]:
     if fitted is not None and fitted == data.get("songs_digest"):
         warnings.append("**thresholds and temperatures were fitted on these songs, so figures flatter**")
     return warnings
-
-
-def _count(value: Any) -> int:
-    return value if isinstance(value, int) else len(value or [])
 
 
 def _how_to_read(results: Mapping[str, Any]) -> str:
@@ -302,38 +250,3 @@ def _limits(source: CardSource) -> str:
     limits = source.facts.get("limits") or ["The publisher has not said where the model fails."]
     limits = [*limits, "Silence is not scored. Everything else is, speech and noise too: do not believe that."]
     return "\n".join(f"- {limit.strip()}" for limit in limits)
-
-
-def _citation(source: CardSource) -> str:
-    authors = source.facts.get("authors")
-    lines = [
-        f"Made by {', '.join(authors)}".rstrip(".") + "." if authors else "The publisher has not named the authors."
-    ]
-    if citation := source.facts.get("citation"):
-        fenced = citation.startswith("@")
-        lines.append(f"```bibtex\n{citation}\n```" if fenced else citation)
-    else:
-        lines.append(f"Cite the model as `{source.repo or source.name}`, with the revision that you used.")
-    return "\n\n".join(lines)
-
-
-def _licence(source: CardSource) -> str:
-    code = f"The code in this repository is part of hf-mathrock, under {CODE_LICENCE}"
-    licence = source.facts.get("licence")
-    if licence is None:
-        return f"The publisher has not named a licence for the weights. {code} ([text](LICENSE))."
-    link = LICENCES.get(licence.lower()) or source.facts["licence_link"]
-    if licence.lower() == CODE_LICENCE:
-        return f"Weights and code: [{licence}]({link})."
-    return f"Weights: [{licence}]({link}). {code}."
-
-
-def _provenance(source: CardSource) -> str:
-    parts = ["Made by code from the files beside it"]
-    if source.fingerprint:
-        parts.append(f"fingerprint of the weights `{source.fingerprint}`")
-    if versions := (source.results or {}).get("versions"):
-        date = (source.results or {}).get("date")
-        names = ", ".join(f"{package} {version}" for package, version in versions.items())
-        parts.append(f"measured with {names}" + (f" on {date}" if date else ""))
-    return "; ".join(parts) + "."

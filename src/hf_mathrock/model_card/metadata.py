@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hf_mathrock.model_card.architecture import architecture_tags
+from hf_mathrock.model_card.encoder import is_encoder
 from hf_mathrock.model_card.facts import is_hub_name
 from hf_mathrock.model_card.figures import METRICS, listed_metrics, set_name
 from hf_mathrock.model_card.source import CardSource
@@ -27,6 +28,8 @@ METRIC_TYPES = {
     "map": "mean_average_precision",
     "ece": "expected_calibration_error",
 }
+# What stands beside an embedding in its table, and is none of the model's figures.
+BASELINES = ("mel statistics",)
 # Licences that need no link of their own: identifier of the Hub → where its text is.
 LICENCES = {
     "apache-2.0": "https://www.apache.org/licenses/LICENSE-2.0",
@@ -50,7 +53,7 @@ def card_data(source: CardSource) -> ModelCardData:
     return ModelCardData(
         **licence_metadata(source.facts),
         library_name="transformers",
-        pipeline_tag="audio-classification",
+        pipeline_tag="feature-extraction" if is_encoder(source.config) else "audio-classification",
         tags=_tags(source),
         base_model=base_models(source) or None,
         datasets=source.facts.get("datasets"),
@@ -92,13 +95,25 @@ def base_models(source: CardSource) -> list[str]:
 
 
 def eval_results(source: CardSource) -> list[EvalResult]:
-    """Every song-level figure of `results.json`, for the `model-index`."""
+    """Every song-level figure of `results.json`, and every probe of the embedding, for the `model-index`."""
     from huggingface_hub import EvalResult
 
     if source.results is None:
         return []
     rows = listed_metrics(source.results, source.task_names)
-    found = []
+    found = [
+        EvalResult(
+            task_type="feature-extraction",
+            task_name="Music embedding",
+            dataset_type="generated" if "generated" in str(entry.get("data")) else "local",
+            dataset_name=str(entry.get("data") or "data that nobody described"),
+            metric_type=str(entry["metric"]).replace(" ", "_"),
+            metric_name=f"{entry['task']}: {entry['metric']}, {entry['how']}",
+            metric_value=entry["mean"],
+        )
+        for entry in source.results.get("probes") or []
+        if entry["how"] not in BASELINES and entry["mean"] is not None
+    ]
     for name, entry in source.results["sets"].items():
         data, protocol = entry.get("data") or {}, entry.get("protocol") or {}
         generated, benchmark = "num" in protocol, source.facts.get("benchmarks", {}).get(name, {})

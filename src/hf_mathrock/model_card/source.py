@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hf_mathrock.model_card.encoder import is_encoder
 from hf_mathrock.model_card.facts import checked_facts
 
 
@@ -49,7 +50,8 @@ class CardSource:
     task_names: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "task_names", [task["name"] for task in self.config["tasks"]])
+        tasks = [] if is_encoder(self.config) else self.config["tasks"]
+        object.__setattr__(self, "task_names", [task["name"] for task in tasks])
 
 
 def read_source(
@@ -78,8 +80,8 @@ def read_source(
     for name in ("results", "calibration"):
         if (content := files[name]) is not None:
             check_fingerprint(content, f"{name}.json", fingerprint)
-    if results is not None and not isinstance(results.get("sets"), dict):
-        raise ValueError("results.json has no `sets`; it was not written by `hf-mathrock evaluate`.")
+    if results is not None:
+        _check_results(results)
     weights = sorted(folder.glob("model*.safetensors"))
     name = repo.split("/")[-1] if repo else (results or recipe or {}).get("checkpoint") or folder.resolve().name
     config, extractor = read_json(folder / "config.json"), read_json(folder / "preprocessor_config.json")
@@ -102,6 +104,19 @@ def read_source(
         size_bytes=sum(file.stat().st_size for file in weights),
         fingerprint=fingerprint or (results or {}).get("fingerprint"),
     )
+
+
+def _check_results(results: dict[str, Any]) -> None:
+    """Refuse what holds no figures; beside an encoder's `probes` there may be no `sets`."""
+    probes = results.get("probes")
+    if probes is not None:
+        needed = {"task", "metric", "how", "mean", "sd", "num_seeds", "num_test"}
+        for entry in probes if isinstance(probes, list) else [probes]:
+            if missing := sorted(needed - set(entry if isinstance(entry, dict) else ())):
+                raise ValueError(f"results.json holds a probe without {', '.join(missing)}; measure it again.")
+        results.setdefault("sets", {})
+    if not isinstance(results.get("sets"), dict):
+        raise ValueError("results.json has no `sets`; it was not written by `hf-mathrock evaluate`.")
 
 
 def check_fingerprint(content: Mapping[str, Any], name: str, fingerprint: str | None) -> None:

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hf_mathrock.model_card.architecture import usage_task
 from hf_mathrock.model_card.card import measured_before, write_card
+from hf_mathrock.model_card.encoder import is_encoder
 from hf_mathrock.model_card.facts import checked_facts, is_hub_name
 from hf_mathrock.model_card.metadata import eval_result_files, licence_metadata
 from hf_mathrock.model_card.source import check_fingerprint, read_json, read_source
 from hf_mathrock.publishing.checkpoint import Checkpoint, find_checkpoint
 from hf_mathrock.publishing.example import write_example
-from hf_mathrock.publishing.licence import write_licence
+from hf_mathrock.publishing.licence import NOTICE, write_licence
 from hf_mathrock.publishing.privacy import check_no_paths, places_of_this_machine, without_paths
-from hf_mathrock.registry import family, register_now
+from hf_mathrock.registry import register_now
 
 # Per pipeline, what makes the example's answer hold every window too.
 OVER_TIME: dict[str, dict[str, Any]] = {
@@ -98,6 +100,8 @@ def assemble(
         for name, content in beside.items():
             _write_json(built / name, without_paths(content))
         write_licence(built, facts, holder=", ".join(facts.get("authors", [])) or f"the authors of {repo}")
+        if (notice := checkpoint.folder / NOTICE).is_file():
+            shutil.copyfile(notice, built / NOTICE)
         _write_example(built, repo, fingerprint, example)
         write_card(built, repo=repo, facts=facts, fingerprint=fingerprint)
         source = read_source(built, repo=repo, facts=facts, fingerprint=fingerprint)
@@ -115,8 +119,8 @@ def assemble(
     notes = [checkpoint.note] if checkpoint.note else []
     if late := measured_before(source):
         notes.append(f"the card says: {late} `hf-mathrock evaluate` measures it as it is")
-    task = family(source.config["model_type"]).task
-    return Assembled(out, repo, fingerprint, files, notes + _notes(beside, facts), task)
+    notes += _notes(beside, facts, is_encoder(source.config))
+    return Assembled(out, repo, fingerprint, files, notes, usage_task(source.config))
 
 
 def _beside(checkpoint: Checkpoint, results: str | Path | None) -> dict[str, dict[str, Any]]:
@@ -134,14 +138,14 @@ def _beside(checkpoint: Checkpoint, results: str | Path | None) -> dict[str, dic
 
 
 def _pipeline(folder: Path) -> Any:
-    """The pipeline that the checkpoint's family is published for."""
+    """The pipeline that the checkpoint is published for."""
     import transformers
 
     register_now()
     config = read_json(folder / "config.json") or {}
     # transformers types its factory by the tasks it ships.
     pipeline: Callable[..., Any] = transformers.pipeline
-    return pipeline(family(config.get("model_type")).task, model=str(folder), device="cpu")
+    return pipeline(usage_task(config), model=str(folder), device="cpu")
 
 
 def _save(folder: Path, built: Path, beside: Mapping[str, Mapping[str, Any]]) -> str:
@@ -178,12 +182,14 @@ def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _notes(beside: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
+def _notes(beside: Mapping[str, Any], facts: Mapping[str, Any], gives_embeddings: bool) -> list[str]:
     notes = []
     if "results.json" not in beside:
-        notes.append("nothing was measured, and the card says so; `hf-mathrock evaluate` writes results.json")
+        command = "probe" if gives_embeddings else "evaluate"
+        notes.append(f"nothing was measured, and the card says so; `hf-mathrock {command}` writes results.json")
     if "licence" not in facts:
         notes.append("no licence for the weights was named, and the card says so; --licence names one")
-    if silent := [key for key in ("summary", "training_data", "labels", "limits") if key not in facts]:
+    wanted = ["summary", "training_data", *([] if gives_embeddings else ["labels"]), "limits"]
+    if silent := [key for key in wanted if key not in facts]:
         notes.append(f"the card says that you have not said: {', '.join(silent)} (--card, or `card` in the recipe)")
     return notes

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hf_mathrock.model_card.card import CODE_LICENCE
 from hf_mathrock.model_card.metadata import LICENCES
+from hf_mathrock.model_card.statements import CODE_LICENCE
 
+# What a conversion puts beside the weights of others, and whoever passes them on has to keep.
+NOTICE = "LICENSE-weights.txt"
 _TEXTS = Path(__file__).with_name("licences")
 
 
