@@ -8,6 +8,7 @@ compiler), by a compiled `flex_attention`, and all at once (eager), which alone 
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections.abc import Callable
@@ -45,6 +46,10 @@ class ScoreBias(Protocol):
         """The same as a function of (score, batch, head, query, key), for `flex_attention`."""
         ...
 
+    def row(self, index: int) -> ScoreBias:
+        """That of one row of the batch."""
+        ...
+
 
 class DistanceBias:
     """ALiBi over a plane: minus slope times (distance in columns plus `freq_scale` times distance in rows).
@@ -71,10 +76,10 @@ class DistanceBias:
     ) -> None:
         # Half precision cannot tell far columns apart.
         self.time = positions[..., 0].float()
-        self.row = positions[..., 1].float() * freq_scale
+        self.rows = positions[..., 1].float() * freq_scale
         self.here = torch.ones_like(self.time)
         if has_cls:
-            self.time, self.row, self.here = (F.pad(values, (1, 0)) for values in (self.time, self.row, self.here))
+            self.time, self.rows, self.here = (F.pad(values, (1, 0)) for values in (self.time, self.rows, self.here))
         self.has_cls = has_cls
         self.freq_scale = freq_scale
         self.slopes = slopes
@@ -94,7 +99,7 @@ class DistanceBias:
         columns, rows, biases = self._reused(last - first)
         distance = torch.sub(self.time[:, first:last, None], self.time[:, None], out=columns).abs_()
         if self.freq_scale:
-            distance += torch.sub(self.row[:, first:last, None], self.row[:, None], out=rows).abs_()
+            distance += torch.sub(self.rows[:, first:last, None], self.rows[:, None], out=rows).abs_()
         if self.has_cls:
             distance[..., 0] = 0.0
             if first == 0:
@@ -113,8 +118,15 @@ class DistanceBias:
             self._memory.append(self.time.new_empty(num_rows, len(self.slopes), num_queries, num_keys))
         return [memory[..., :num_queries, :] for memory in self._memory]
 
+    def row(self, index: int) -> DistanceBias:
+        one = copy.copy(self)
+        if len(self.time) > 1:
+            one.time, one.rows, one.here = (part[index, None] for part in (self.time, self.rows, self.here))
+        one.key_mask = None if self.key_mask is None else self.key_mask[index, None]
+        return one
+
     def element(self) -> Callable[..., torch.Tensor]:
-        time, row, here, slopes, mask = self.time, self.row, self.here, self.slopes, self.key_mask
+        time, row, here, slopes, mask = self.time, self.rows, self.here, self.slopes, self.key_mask
         single = len(time) == 1
 
         def biased(score: Any, batch: Any, head: Any, query: Any, key: Any) -> Any:
@@ -153,6 +165,10 @@ class ClassColumnBias:
         bias = F.pad(column, (0, self.num_keys - 1))
         return bias if mask is None else bias.masked_fill(~mask, -math.inf)
 
+    def row(self, index: int) -> ClassColumnBias:
+        scores = None if self.class_scores is None else self.class_scores[index, None]
+        return ClassColumnBias(scores, None if self.key_mask is None else self.key_mask[index, None], self.num_keys)
+
     def element(self) -> Callable[..., torch.Tensor]:
         scores, mask = self.class_scores, self.key_mask
 
@@ -182,8 +198,10 @@ def attend(
     """
     if implementation == "eager":
         return attend_eagerly(query, key, value, bias)[0]
-    if implementation == "flex_attention" and (flexible := _attend_flexibly(query, key, value, bias)) is not None:
-        return flexible
+    # A single query has no pairs to save, and torch 2.13 cannot compile it on the CPU.
+    flexible = implementation == "flex_attention" and query.shape[2] > 1
+    if flexible and (attended := _attend_flexibly(query, key, value, bias)) is not None:
+        return attended
     if bias is None:
         return F.scaled_dot_product_attention(query, key, value)
     num_queries = query.shape[2]
@@ -233,16 +251,15 @@ def _attend_flexibly(
     on_cpu = query.device.type == "cpu"
     if not _flex_works.get(query.device.type, True) or (on_cpu and torch.is_grad_enabled() and query.requires_grad):
         return None  # on the CPU it has no gradient
-    element = None if bias is None else bias.element()
     try:
         flex = _compiled_flex_attention()
-        if not on_cpu or len(query) == 1:
-            return flex(query, key, value, score_mod=element)
+        if not on_cpu:
+            return flex(query, key, value, score_mod=None if bias is None else bias.element())
         # torch 2.13 fails on the CPU where batches of several sizes follow each other.
-        rows = [
-            flex(query[row, None], key[row, None], value[row, None], score_mod=_of_row(element, row))
-            for row in range(len(query))
-        ]
+        rows = []
+        for row in range(len(query)):
+            element = None if bias is None else bias.row(row).element()
+            rows.append(flex(query[row, None], key[row, None], value[row, None], score_mod=element))
         return torch.cat(rows)
     except Exception as error:
         _flex_works[query.device.type] = False
@@ -256,18 +273,6 @@ def _attend_flexibly(
 
 # By kind of device; false once it has failed.
 _flex_works: dict[str, bool] = {}
-
-
-def _of_row(element: Callable[..., torch.Tensor] | None, row: int) -> Callable[..., torch.Tensor] | None:
-    """A score's function with one row of the batch for all."""
-    if element is None:
-        return None
-    number = torch.tensor(row)
-
-    def biased(score: Any, batch: Any, head: Any, query: Any, key: Any) -> Any:
-        return element(score, number, head, query, key)
-
-    return biased
 
 
 @cache
