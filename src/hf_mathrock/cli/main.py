@@ -14,7 +14,20 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from hf_mathrock.cli import calibrate, convert, evaluate, explain, info, push, synthesize, tag, train
+from hf_mathrock.cli import (
+    calibrate,
+    convert,
+    embed,
+    evaluate,
+    explain,
+    info,
+    playlist,
+    probe,
+    push,
+    synthesize,
+    tag,
+    train,
+)
 from hf_mathrock.cli.terminal import UsageError, say
 from hf_mathrock.library.tagging import describe
 from hf_mathrock.training.disk import disk_errno
@@ -22,8 +35,11 @@ from hf_mathrock.training.disk import disk_errno
 COMMANDS = {
     "tag": tag,
     "explain": explain,
+    "embed": embed,
+    "playlist": playlist,
     "train": train,
     "evaluate": evaluate,
+    "probe": probe,
     "calibrate": calibrate,
     "push": push,
     "synthesize": synthesize,

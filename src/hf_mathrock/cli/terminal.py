@@ -114,6 +114,14 @@ class ProgressBar:
             self._progress.update(self._task, description=item.name, completed=done)
             yield item
 
+    def show(self, label: str, done: int) -> None:
+        """Sets what is at work, and how much is done."""
+        self._progress.update(self._task, description=label, completed=done)
+
+    def advance(self, label: str, done: int, total: int) -> None:
+        """Sets what is at work, how much of it is done, and of how much."""
+        self._progress.update(self._task, description=label, completed=done, total=total)
+
     def advance_to(self, done: int, total: int | None = None) -> None:
         """Sets how much is done."""
         self._progress.update(self._task, completed=done, total=total)
