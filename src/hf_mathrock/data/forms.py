@@ -22,7 +22,8 @@ def form_tracks(
     """Works of consecutive seeds, each in one or more takes; the takes of a work follow each other.
 
     Runs whose seed ranges are apart share no work. `work` names the work, `facts` is what `facts_of_form` gives, and
-    `audio` a `FormAudio`: called, it renders mono float32 at `sampling_rate`, 150 to 250 times as fast as it plays on one core.
+    `audio` a `FormAudio`: called, it renders mono float32 at `sampling_rate`, on one core 150 to 250 times as fast as
+    it plays.
 
     Args:
         num: Works.

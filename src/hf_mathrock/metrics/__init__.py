@@ -2,9 +2,10 @@
 """Metrics: arrays in, floats out; unknown labels are -100 and do not count.
 
 One module per task, in the shape of mir_eval: `validate` says what does not fit, each metric can be called alone, and
-`evaluate` gives all of them by name. `single_label`, `multi_label`, `calibration` and `tempo` are such tasks;
-`classification` measures all tasks of a model, `bootstrap` says how sure the figures are, and `thresholds` finds the
-scores from which labels are claimed. The four tasks are also modules of the `evaluate` library:
+`evaluate` gives all of them by name. `single_label`, `multi_label`, `calibration`, `tempo`, `key`, `regression` and
+`retrieval` are such tasks; `classification` measures all tasks of a model, `bootstrap` says how sure the figures are,
+and `thresholds` finds the scores from which labels are claimed. The first four are also modules of the `evaluate`
+library:
 
     evaluate.load(str(module_path("mathrock_multi_label"))).compute(predictions=scores, references=labels)
 """
