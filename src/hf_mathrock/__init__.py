@@ -46,6 +46,7 @@ _EXPORTS = {
     "MathRockTrainingArguments": "hf_mathrock.training.arguments",
     "MynaTrainer": "hf_mathrock.training.myna_trainer",
     "MynaTrainingArguments": "hf_mathrock.training.myna_arguments",
+    "PlaylistHull": "hf_mathrock.playlists.hull",
     "AudioReadError": "hf_mathrock.models.audio_input",
     "open_audio": "hf_mathrock.models.audio_input",
     "load_labelled_audio": "hf_mathrock.data.loading",
@@ -82,6 +83,7 @@ __all__ = [
     "MynaModel",
     "MynaTrainer",
     "MynaTrainingArguments",
+    "PlaylistHull",
     "__version__",
     "embedded_checkpoint",
     "load_labelled_audio",
@@ -115,6 +117,7 @@ if TYPE_CHECKING:
     from hf_mathrock.models.pipeline_mathrock_affect import MathRockAffectPipeline
     from hf_mathrock.models.pipeline_music_embedding import MusicEmbeddingPipeline
     from hf_mathrock.models.pipeline_music_tagging import MusicTaggingPipeline
+    from hf_mathrock.playlists.hull import PlaylistHull
     from hf_mathrock.training.arguments import MathRockTrainingArguments
     from hf_mathrock.training.myna_arguments import MynaTrainingArguments
     from hf_mathrock.training.myna_trainer import MynaTrainer

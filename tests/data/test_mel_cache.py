@@ -164,6 +164,12 @@ def test_other_settings_are_refused_by_name(tmp_path):
     cache.check_extractor(tiny_myna_extractor(mean=-30.0))  # of no account to decibels
 
 
+def test_a_first_attempt_that_was_killed_at_once_is_begun_anew(tmp_path):
+    (tmp_path / "cache.tmp").write_text("{")
+    assert len(write(tmp_path, noise_tracks(1))) == 1
+    assert not list(tmp_path.glob("*.tmp"))
+
+
 def test_folders_of_something_else_are_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("all I have")
     with pytest.raises(ValueError, match="holds files and is no mel cache"):

@@ -143,6 +143,10 @@ def test_published_figures_stand_beside_the_whole_benchmark_by_the_same_protocol
     assert [figure.system for figure in same.published] == ["CLMR", "Jukebox, 5B", "Myna Hybrid, 22M"]
     assert same.notes == []
     assert measure_task(whole, *encoder, tmp_path / "cache", grid="fast", **options).published == ()
+    in_clips = replace(whole, benchmark=replace(whole.benchmark, clip_seconds=0.512))
+    assert measure_task(in_clips, *encoder, tmp_path / "cache", grid="jukemir", **options).published == ()
+    by_clips = measure_task(in_clips, *encoder, tmp_path / "cache", grid="jukemir", **options | {"ways": ["clips"]})
+    assert by_clips.published == same.published
     broken = replace(whole, tracks=[replace(whole.tracks[0], id="other", audio=tmp_path / "no.wav"), *whole.tracks[1:]])
     with pytest.warns(UserWarning, match="1 of 30 tracks cannot be read"):
         without = measure_task(broken, *encoder, tmp_path / "cache", grid="jukemir", **options)

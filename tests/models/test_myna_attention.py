@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hf_mathrock.models import myna_attention
+from hf_mathrock.models import myna_attention, myna_positions
 from tiny_myna import tiny_myna
 
 SCHEMES = ["alibi_2d", "alibi_1d", "rope_2d", "sincos_2d", "none"]
@@ -129,6 +129,19 @@ def test_flex_attention_equals_all_at_once(scheme, caplog):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="flex_attention is compiled, and there is no g++ here")
+def test_one_row_of_a_bias_is_that_row_of_the_whole():
+    positions = torch.randint(0, 40, (3, 20, 2), generator=torch.Generator().manual_seed(0))
+    slopes = myna_positions.alibi_slopes(3, "halving")
+    mask = torch.ones(3, 21, dtype=torch.bool)
+    mask[1, 15:] = False
+    bias = myna_attention.DistanceBias(positions, slopes, 1.0, True, mask, torch.float32)
+    with torch.no_grad():
+        bias.keep()
+        for row in range(3):
+            assert torch.equal(bias.row(row).block(4, 11), bias.block(4, 11)[row, None])
+            assert bias.row(row).width == 3
+
+
 def test_flex_attention_leaves_out_padding_and_keeps_places():
     model = stirred()
     places = torch.randperm(800, generator=torch.Generator().manual_seed(3))[:120].view(2, 60)

@@ -368,6 +368,24 @@ def test_stretches_are_alike_within_the_budget_and_leave_nothing_out(columns):
     assert len(lengths) == -(-columns // 10) and max(lengths) - min(lengths) <= 1
 
 
+def test_stretches_of_a_hybrid_end_where_wide_patches_do():
+    """The frames at the end, which fill narrow patches only, would break the last stretch up."""
+    model = stirred(patch_sizes=HYBRID, max_tokens=48, long_input="two_level")  # 96 frames, as of published hybrids
+    features = spectrogram(5 * 96 + 14)
+    pieces = [heard(model, piece) for piece in features[:, : 5 * 96].split(96, dim=1)]
+    assert {piece.mode for piece in pieces} == {"whole"}
+    mean = torch.stack([piece.pooler_output for piece in pieces]).mean(dim=0)
+    torch.testing.assert_close(heard(model, features).pooler_output, mean, atol=1e-6, rtol=0)
+
+
+def test_an_hour_in_half_precision_is_weighed_stretch_by_stretch():
+    model = stirred(patch_sizes=[[128, 16]], max_tokens=512, long_input="two_level").half()
+    features = spectrogram(96).repeat(1, 800, 1).half()  # more frames than half precision can count
+    assert features.shape[1] > torch.finfo(torch.float16).max
+    once = heard(model, features[:, : 512 * 16])
+    torch.testing.assert_close(heard(model, features).pooler_output, once.pooler_output, atol=2e-2, rtol=0)
+
+
 def test_a_batch_names_each_way_it_was_heard():
     model = stirred(max_tokens=80)
     clips = [spectrogram(160)[0], spectrogram(320)[0]]

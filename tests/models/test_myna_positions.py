@@ -56,8 +56,8 @@ def heard(model, given, positions, **kwargs):
 
 
 def bias_of(weights):
-    """What was added to the scores, `(num_heads, 1 + num_tokens, 1 + num_tokens)`: without content attention weights are
-    its softmax, and no token is at a distance from itself."""
+    """What was added to the scores, `(num_heads, 1 + num_tokens, 1 + num_tokens)`: without content the weights are its
+    softmax, and no token is at a distance from itself."""
     logarithms = weights[0].double().log().numpy()
     return logarithms - np.diagonal(logarithms, axis1=1, axis2=2)[:, :, None]
 

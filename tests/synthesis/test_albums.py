@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from hf_mathrock.data.tracks import audio_stamp
 from hf_mathrock.synthesis import affect
 from hf_mathrock.synthesis.albums import draw_albums, facts_of_song, write_albums
 
@@ -20,6 +21,11 @@ def albums():
 def test_the_same_seed_draws_the_same_albums(albums):
     assert draw_albums(3, 8, songs_per_album=6, seconds=6.0) == albums
     assert draw_albums(4, 8, songs_per_album=6, seconds=6.0) != albums
+
+
+def test_another_recipe_is_other_audio_to_a_cache(albums):
+    song = albums[0].songs[0]
+    assert audio_stamp(replace(song, recipe=song.recipe + 1)) != audio_stamp(song) == audio_stamp(replace(song))
 
 
 def test_a_band_is_the_same_whatever_comes_after_it(albums):

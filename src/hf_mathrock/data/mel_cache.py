@@ -282,7 +282,9 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     if (folder / _SETTINGS_FILE).exists():
         _check_same(read_settings(folder), settings, folder)
         return
-    if folder.exists() and any(folder.iterdir()):
+    # A draft of the settings is what is left of a first attempt that was killed at once.
+    draft = Path(_SETTINGS_FILE).with_suffix(".tmp").name
+    if folder.exists() and any(path.name != draft for path in folder.iterdir()):
         raise ValueError(f"{folder} holds files and is no mel cache; name an empty or a new folder for one.")
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / _SETTINGS_FILE, settings)

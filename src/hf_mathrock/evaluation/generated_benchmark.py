@@ -27,7 +27,6 @@ from hf_mathrock.evaluation.probes import ProbeData, run_probe
 from hf_mathrock.evaluation.section_recall import SectionExcerpts, section_excerpts
 from hf_mathrock.evaluation.track_embeddings import embed_tracks, mel_statistics
 from hf_mathrock.metrics import retrieval
-from hf_mathrock.metrics.key import NUM_KEYS, mirex_score
 
 DATA = "generated pieces"
 WHOLE, STATISTICS = "whole track", "mel statistics"
@@ -209,21 +208,19 @@ def probe_entries(
     for task in tasks:
         labels = task.labels_of([piece.facts for piece in pieces])
         for how, embeddings in descriptions.items():
-            results, chances = [], []
+            results = []
             for seed in benchmark.probe_seeds:
                 names = [str(name) for name in task.classes] if task.kind == "classification" else None
                 result = run_probe(
                     ProbeData(embeddings, labels, splits[seed], label_names=names), task.kind, benchmark.grid, seed
                 )
-                tested = labels[splits[seed] == "test"]
                 results.append(result)
-                chances.append({result.primary: result.chance, "mirex_score": _mirex_chance(task, tested)})
                 done += 1
                 if progress is not None:
                     progress(done, len(tasks) * len(descriptions) * len(benchmark.probe_seeds))
             for metric, title in task.metrics.items():
                 values = [result.metrics[metric] for result in results]
-                chance = float(np.mean([chance[metric] for chance in chances]))
+                chance = float(np.mean([result.chances[metric] for result in results]))
                 num_test = results[0].num_songs["test"]
                 entries.append(_entry(task.name, title, how, values, num_test, chance, task.ceiling))
     return entries
@@ -306,13 +303,6 @@ def _entry(
         "chance": chance,
         "ceiling": ceiling,
     }
-
-
-def _mirex_chance(task: GeneratedTask, labels: np.ndarray) -> float:
-    """Of the best single key."""
-    if task.kind != "key":
-        return float("nan")
-    return max(mirex_score(labels, np.full(len(labels), key)) for key in range(NUM_KEYS))
 
 
 def _part(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 DIGITS = 6
+_PROBE = ("data", "task", "metric", "how")
 
 
 def identity(pipe: Any) -> dict[str, Any]:
@@ -61,20 +62,47 @@ def add_sets(path: str | os.PathLike[str], header: Mapping[str, Any], sets: Mapp
     Raises:
         ValueError: The file is there and is no JSON object.
     """
-    path = Path(path)
-    before: dict[str, Any] = {}
-    if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path.name} is no JSON ({error}); remove it, and it is written anew") from error
-        if not isinstance(before, dict):
-            raise ValueError(f"{path.name} holds no JSON object; remove it, and it is written anew")
-    if before.get("fingerprint") != header["fingerprint"]:
-        before = {}
+    before = _of_the_same_weights(Path(path), header)
     merged = {**before, **header, "sets": {**before.get("sets", {}), **sets}}
     write_json(path, merged)
     return merged
+
+
+def add_probes(
+    path: str | os.PathLike[str], header: Mapping[str, Any], probes: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Puts figures of an encoder into a results file; others stay if they are of the same weights.
+
+    Args:
+        path: The file; it is replaced as a whole or left as it was.
+        header: As `identity` gives it, and whatever else stands beside the figures.
+        probes: Each with `data`, `task`, `metric` and `how`, which make it one and the same, and its figures.
+
+    Returns:
+        What the file now holds.
+
+    Raises:
+        ValueError: The file is there and is no JSON object.
+    """
+    before = _of_the_same_weights(Path(path), header)
+    kept = {tuple(entry.get(part) for part in _PROBE): entry for entry in before.get("probes", [])}
+    kept |= {tuple(entry.get(part) for part in _PROBE): plain(entry) for entry in probes}
+    merged = {**before, **header, "probes": list(kept.values())}
+    write_json(path, merged)
+    return merged
+
+
+def _of_the_same_weights(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+    """What a results file holds of these weights; nothing where there is no file."""
+    if not path.exists():
+        return {}
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name} is no JSON ({error}); remove it, and it is written anew") from error
+    if not isinstance(before, dict):
+        raise ValueError(f"{path.name} holds no JSON object; remove it, and it is written anew")
+    return before if before.get("fingerprint") == header["fingerprint"] else {}
 
 
 def write_json(path: str | os.PathLike[str], value: Any, *, indent: int = 1) -> None:

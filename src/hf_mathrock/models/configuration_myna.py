@@ -40,6 +40,8 @@ _FEATURE = {
     "compression": "db",
 }
 
+# What decides what is heard of a track.
+FRONT_END_FIELDS = ("sampling_rate", "feature", "values", "decibel_factor", "top_db", "mean", "std", "min_frames")
 # What differs from the defaults below in each front end, and in each size.
 FRONT_ENDS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -210,7 +212,7 @@ class MynaConfig(TaggerConfig):
         self._check_widths()
         check_patch_sizes(self.patch_sizes, self.num_mel_bins)
         unit = math.lcm(*(frames for _, frames in self.patch_sizes))
-        least = max(self.num_mel_bins // bins * (unit // frames) for bins, frames in self.patch_sizes)
+        least = self.most_tokens_in(unit)
         if self.max_tokens < least:
             raise ValueError(
                 f"`max_tokens` is {self.max_tokens}; {unit} frames, the shortest stretch of whole patches, are {least}."
@@ -253,6 +255,10 @@ class MynaConfig(TaggerConfig):
         """Tokens in a second; of a hybrid, of the patch size that has most."""
         return max(self.num_mel_bins // bins * self.frames_per_second / frames for bins, frames in self.patch_sizes)
 
+    def most_tokens_in(self, num_frames: int) -> int:
+        """Tokens in so many frames; of a hybrid, of the patch size that has most."""
+        return max(self.num_mel_bins // bins * (num_frames // frames) for bins, frames in self.patch_sizes)
+
     @property
     def min_frames(self) -> int:
         """Frames of the widest patch: the shortest input."""
@@ -280,8 +286,7 @@ class MynaConfig(TaggerConfig):
 
     def front_end_settings(self) -> dict[str, Any]:
         """All that decides what the encoder hears of a track."""
-        names = ("sampling_rate", "feature", "values", "decibel_factor", "top_db", "mean", "std", "min_frames")
-        return {name: copy.deepcopy(getattr(self, name)) for name in names}
+        return {name: copy.deepcopy(getattr(self, name)) for name in FRONT_END_FIELDS}
 
     def extractor_settings(self) -> dict[str, Any]:
         """Arguments of the `MynaFeatureExtractor` that feeds this model."""

@@ -12,7 +12,7 @@ import torch
 from transformers import BatchFeature
 
 from .audio_input import AudioSource, AudioWindow, open_audio
-from .configuration_myna import MynaConfig, check_front_end, myna_feature
+from .configuration_myna import FRONT_END_FIELDS, MynaConfig, check_front_end, myna_feature
 from .configuration_values import check_value
 from .feature_extraction_windows import WindowedFeatureExtractor, is_batch
 from .tagger_features import mel_spectrogram
@@ -126,8 +126,7 @@ class MynaFeatureExtractor(WindowedFeatureExtractor):
 
     def front_end_settings(self) -> dict[str, Any]:
         """All that decides what the model hears of a track."""
-        names = ("sampling_rate", "feature", "values", "decibel_factor", "top_db", "mean", "std", "min_frames")
-        return {name: copy.deepcopy(getattr(self, name)) for name in names}
+        return {name: copy.deepcopy(getattr(self, name)) for name in FRONT_END_FIELDS}
 
     def __call__(
         self,

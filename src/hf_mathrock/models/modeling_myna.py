@@ -188,18 +188,22 @@ class MynaModel(MynaPreTrainedModel):
                 [(patches, positions.unsqueeze(0)) for patches, positions in sized], None, share, None, wants
             )
         if long_input == "two_level":
-            return self._stretch_by_stretch(features, math.ceil(num_kept(num_tokens, share) / most), share)
+            return self._stretch_by_stretch(features, share)
         return self._heard(
             [(patches, positions.unsqueeze(0)) for patches, positions in sized], None, share, most, wants
         )
 
-    def _stretch_by_stretch(self, features: torch.Tensor, num_stretches: int, share: float) -> MynaModelOutput:
+    def _stretch_by_stretch(self, features: torch.Tensor, share: float) -> MynaModelOutput:
+        # As near to equal as whole patches of every size allow. Frames at the end that fill none are left out: of a
+        # hybrid they could fill narrow patches, and the last stretch would be over the budget.
         unit = math.lcm(*(frames for _, frames in self.config.patch_sizes))
-        # As near to equal as whole patches allow; the last one takes the frames that fill none.
         num_columns = features.shape[1] // unit
+        num_tokens = num_columns * self.config.most_tokens_in(unit)
+        num_stretches = math.ceil(num_kept(num_tokens, share) / self.config.max_tokens)
         ends = [num_columns * (index + 1) // num_stretches * unit for index in range(num_stretches - 1)]
-        stretches = features.tensor_split(ends, dim=1)
-        lengths = features.new_tensor([part.shape[1] for part in stretches])
+        stretches = features[:, : num_columns * unit].tensor_split(ends, dim=1)
+        # In half precision the frames of half an hour would sum to infinity.
+        lengths = torch.tensor([part.shape[1] for part in stretches], dtype=torch.float32, device=features.device)
         pooled = _stacked([self._of_tracks(part, share, "two_level", (False, False)) for part in stretches])
         weights = (lengths / lengths.sum()).to(pooled.dtype)
         return MynaModelOutput(pooler_output=torch.einsum("s,sbe->be", weights, pooled), mode="two_level")

@@ -120,6 +120,8 @@ class DistanceBias:
 
     def row(self, index: int) -> DistanceBias:
         one = copy.copy(self)
+        one._whole, one._memory = None, []  # of all rows
+        one.width = len(self.slopes)
         if len(self.time) > 1:
             one.time, one.rows, one.here = (part[index, None] for part in (self.time, self.rows, self.here))
         one.key_mask = None if self.key_mask is None else self.key_mask[index, None]

@@ -56,7 +56,7 @@ def draw_precision_recall(
     if not curves:
         raise ValueError(f"no label of {task!r} has a positive song, so there is no curve to draw")
     ranked = sorted(curves, key=lambda label: -(support or {}).get(label, 0))
-    with _figure(7.2, 5.0, path) as figure:
+    with open_figure(7.2, 5.0, path) as figure:
         axis = _axis(figure, f"{task}: precision and recall", "recall", "precision")
         for label in ranked[MAX_NAMED_CURVES:]:
             axis.plot(curves[label]["recall"], curves[label]["precision"], color=RULE, linewidth=0.8, zorder=1)
@@ -93,7 +93,7 @@ def draw_confusion(
         raise ValueError(f"{len(labels)} labels need a matrix of as many rows and columns, not {counts.shape}")
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 1.6 + max(2.4, 0.62 * len(labels))
-    with _figure(size + 0.6, size, path) as figure:
+    with open_figure(size + 0.6, size, path) as figure:
         axis = _axis(figure, f"{task}: songs", "heard", "true")
         axis.grid(visible=False)
         axis.imshow(shares, cmap=PALE, vmin=0, vmax=1)
@@ -124,7 +124,7 @@ def draw_reliability(
     """
     if not curves:
         raise ValueError(f"nothing is known of {task!r}, so there is no reliability to draw")
-    with _figure(5.4, 5.4, path) as figure:
+    with open_figure(5.4, 5.4, path) as figure:
         axis = _axis(figure, f"{task}: reliability", "how sure (mean score)", "how often right")
         axis.plot([0, 1], [0, 1], color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
         # One curve is blue; of two, the first is what was, in grey.
@@ -166,7 +166,7 @@ def draw_label_bars(
     if not values:
         raise ValueError(f"no label of {task!r} has a figure to draw")
     ranked = sorted(values, key=lambda label: values[label])
-    with _figure(7.2, 1.3 + 0.27 * max(len(ranked), 3), path) as figure:
+    with open_figure(7.2, 1.3 + 0.27 * max(len(ranked), 3), path) as figure:
         axis = _axis(figure, f"{task}: {metric}", f"{metric}, with 95 % interval", "")
         axis.barh(range(len(ranked)), [values[label] for label in ranked], color=BAR, height=0.62)
         for row, label in enumerate(ranked):
@@ -231,7 +231,7 @@ def draw_evaluation(
 
 
 @contextmanager
-def _figure(width: float, height: float, path: str | os.PathLike[str]) -> Iterator[Figure]:
+def open_figure(width: float, height: float, path: str | os.PathLike[str]) -> Iterator[Figure]:
     """A figure of so many inches that is a PNG when the block ends; the file is written whole or not at all."""
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
@@ -248,6 +248,12 @@ def _figure(width: float, height: float, path: str | os.PathLike[str]) -> Iterat
 
 def _axis(figure: Figure, title: str, x: str, y: str) -> Axes:
     axis = figure.add_subplot()
+    plain_axis(axis, title, x, y)
+    return axis
+
+
+def plain_axis(axis: Axes, title: str, x: str, y: str) -> None:
+    """Gives an axis its title, the names of its sides, and pale lines to read values by."""
     axis.set_title(_literal(title), loc="left", fontsize=12, fontweight="bold")
     axis.set_xlabel(x)
     axis.set_ylabel(y)
@@ -256,7 +262,6 @@ def _axis(figure: Figure, title: str, x: str, y: str) -> Axes:
     for side, spine in axis.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(MUTED)
-    return axis
 
 
 def _unit_square(axis: Axes) -> None:

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from . import affect
+from . import RECIPE_VERSION, affect
 from .chance import pick
 from .composer import compose
 from .damage import draw_damage
@@ -80,6 +80,7 @@ class AlbumSong:
         intensity: One of `affect.INTENSITIES`.
         seconds: Wished length.
         sampling_rate: Hz, of the waveform.
+        recipe: What composer and renderer made of it, so that a cache notices when that changes.
     """
 
     artist: str
@@ -94,6 +95,7 @@ class AlbumSong:
     intensity: str
     seconds: float
     sampling_rate: int = 16_000
+    recipe: int = RECIPE_VERSION
 
     def compose(self) -> Piece:
         """Its notes, before any recording."""
