@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import hf_mathrock
@@ -23,7 +25,7 @@ from hf_mathrock.models.audio_windows import QUALITY_FLAGS
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Slots that a script fills with what was measured.
-SLOTS = ("table", "result", "figures", "speed")
+SLOTS = ("table", "result", "figures", "speed", "whole-track")
 
 # The blocks share files and names: one process runs them all, in order (`make test` hands out whole files).
 needs_checkpoint = pytest.mark.skipif(
@@ -182,6 +184,34 @@ def train_a_tagger_a_little(block: Block, workshop: Workshop) -> None:
     workshop.shell(f"{block.code.strip()} --set {small}")
 
 
+def pretrain_a_little(block: Block, workshop: Workshop) -> None:
+    import soundfile
+
+    for number in range(3, 9):  # tracks to tell from each other; two are too few
+        noise = np.random.default_rng(number).normal(size=16_000 * 5) * np.sin(np.arange(16_000 * 5) / number / 40)
+        soundfile.write(workshop.folder / "my songs" / f"{number} more.wav", 0.1 * noise, 16_000)
+    train, embed = block.code.strip().splitlines()
+    small = "training.max_steps=2 training.per_device_train_batch_size=2 pretraining.validation_seconds=2"
+    workshop.shell(f"{train} --set {small} pretraining.min_seconds=1\n{embed}")
+
+
+def convert_a_small_myna(block: Block, workshop: Workshop) -> None:
+    from safetensors.torch import save_file
+
+    sys.path.insert(0, str(ROOT / "tests" / "conversion"))
+    from test_myna_conversion import state_dict
+
+    save_file(state_dict((16, 16)), "model.safetensors")
+    workshop.shell(block.code)
+
+
+def the_command_is_understood(block: Block, workshop: Workshop) -> None:
+    from hf_mathrock.cli.main import _parse
+
+    args = _parse(shlex.split(block.code)[1:])
+    assert args.task == "generated" and Path(args.model, "model.safetensors").is_file()
+
+
 INSTEAD: dict[str, Callable[[Block, Workshop], None]] = {
     "make demo": make_targets_exist,
     "pip install -e": extra_exists,
@@ -192,6 +222,9 @@ INSTEAD: dict[str, Callable[[Block, Workshop], None]] = {
     "hf-mathrock train recipes/music-tagger.yaml": train_a_tagger_a_little,
     "trust_remote_code": load_without_the_package,
     "hf-mathrock train recipes/mathrock-tiny.yaml": train_a_little,
+    "hf-mathrock train recipes/myna-folder.yaml": pretrain_a_little,
+    "hf-mathrock convert myna": convert_a_small_myna,
+    "hf-mathrock probe": the_command_is_understood,
 }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ def simulated(kind, checkpoint, way, what):
         "additional_bytes": 1e4 * seconds**2 if all_pairs else 1e6 * seconds,
         "peak_bytes": 1e9,
         "mode": "whole",
-        "sum": 0.0,
+        "embedding": [1.0, 2.0 if way == "whole" else 2.25],
     }
 
 
@@ -72,7 +72,7 @@ def test_the_bias_of_all_pairs_is_that_of_the_model(monkeypatch):
     assert [bias.shape for bias in built] == [(1, 3, 161, 161)]
 
 
-@pytest.mark.parametrize("way", ["whole", "eager", "patchout", "two_level", "default"])
+@pytest.mark.parametrize("way", ["whole", "eager", "patchout", "two_level", "default", "none"])
 def test_every_way_is_the_one_it_is_called(way, tmp_path):
     from encoder_cost import save_encoder
     from encoder_point import measure_forward
@@ -106,7 +106,10 @@ def test_what_would_take_too_long_is_left_out_and_says_so(tmp_path, monkeypatch)
     assert "seconds" in points["materialised"]["4 min"] and "left_out" in points["materialised"]["10 min"]
     assert points["default"]["4 min"] == {"left_out": "whole"} and points["default"]["60 min"]["num_tokens"] == 56_250
     assert result["ratios"]["4 min"]["memory"] == pytest.approx(2.4, rel=0.01)
-    assert ratios(points) == result["ratios"]
+    # The same without positions as in blocks.
+    assert result["ratios"]["4 min"]["bytes_of_blocks"] == 0
+    assert result["ratios"]["4 min"]["bytes_of_all_pairs"] == pytest.approx(1e4 * 240**2 - 1e6 * 240, rel=0.01)
+    assert ratios(points) == result["ratios"] and result["difference"] == 0.25
     section = render(result)
     assert "| 4 min | 3,750 |" in section and "| 1 hour, FLAC |" in section and "*about 6 min*" in section
     draw(result, tmp_path)

@@ -84,11 +84,11 @@ def test_models_of_a_few_seconds_are_heard_in_chunks(command, music, saved_model
 
 
 def test_without_a_model_the_one_inside_is_used(command, music, tmp_path):
-    from hf_mathrock.cli.embed import default_model
+    from hf_mathrock.cli.embed import DEFAULT_MODEL
 
     assert command("embed", music / "tiny.wav", "--out", tmp_path / "run")[0] == 0
     library = read_embeddings(tmp_path / "run")
-    assert library.checkpoint == {"name": default_model()} and library.space["model"] == default_model()
+    assert library.checkpoint == {"name": DEFAULT_MODEL} and library.space["model"] == DEFAULT_MODEL
 
 
 def test_another_space_is_refused_with_exit_code_2(command, music, encoder, tmp_path):

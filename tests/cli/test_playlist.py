@@ -149,6 +149,10 @@ def test_songs_that_moved_are_left_out_and_told(command, library, song, tmp_path
     code, _, err = command("playlist", *arguments)
     assert code == 0 and "27 song(s) of the run are no longer where they were" in err
     assert {song(6), song(8)} < set(read_playlist(tmp_path / "list.m3u8"))
+    (tmp_path / "music" / "0.mp3").unlink()
+    code, _, _ = command("playlist", *arguments)
+    listed = read_playlist(tmp_path / "list.m3u8")
+    assert code == 0 and song(0) not in listed and song(1) in listed and len(listed) == 5 + 4
     shutil.move(tmp_path / "music", tmp_path / "moved")
     code, _, err = command("playlist", *arguments)
     assert code == 1 and "none of the 60 songs of the run is where it was" in err and len(err.splitlines()) == 1

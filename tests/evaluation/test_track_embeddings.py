@@ -133,12 +133,16 @@ def test_a_model_of_windows_gives_the_mean_over_them(waveforms):
     extractor = tiny_extractor(model)
     assert not hears_whole_tracks(extractor)
     audio = noise(5, 2.0)[:: RATE // extractor.sampling_rate]
-    found = embed_tracks(model.base_model, extractor, [audio], how="chunks")
-    with torch.no_grad():
-        windows = extractor(audio, window_seconds=extractor.window_seconds, hop_seconds=extractor.window_seconds)
-        windows.pop("windows_per_clip")
-        expected = model.base_model(**windows).embeddings.mean(0)
-    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+    window = round(extractor.window_seconds * extractor.sampling_rate)
+    late = np.concatenate([np.zeros(window, np.float32), audio])  # a window of silence says nothing
+    for given, first in ((audio, 0), (late, 1)):
+        found = embed_tracks(model.base_model, extractor, [given], how="chunks")
+        with torch.no_grad():
+            windows = extractor(given, window_seconds=extractor.window_seconds, hop_seconds=extractor.window_seconds)
+            windows.pop("windows_per_clip")
+            expected = model.base_model(**windows).embeddings[first:].mean(0)
+        np.testing.assert_allclose(found[0], expected, atol=1e-5)
+    assert np.isfinite(embed_tracks(model.base_model, extractor, [np.zeros(window, np.float32)], how="chunks")).all()
     with pytest.raises(ValueError, match=r"hears windows of the audio \(of 1\.024 s\).*only how='chunks'"):
         embed_tracks(model.base_model, extractor, [audio])
     with pytest.raises(ValueError, match="tracks of a mel cache have none"):

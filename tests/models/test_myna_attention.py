@@ -129,6 +129,37 @@ def test_flex_attention_equals_all_at_once(scheme, caplog):
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="flex_attention is compiled, and there is no g++ here")
+@pytest.mark.parametrize("slopes", ["halving", "learned"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_blocks_in_training_give_the_gradients_of_all_at_once(short_blocks, slopes, checkpointing):
+    model = stirred(slopes=slopes).train()
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    found = {}
+    for implementation in ("sdpa", "eager"):
+        model.set_attn_implementation(implementation)
+        model.zero_grad()
+        model(spectrogram(512, batch_size=2), keep_ratio=1.0).pooler_output.square().sum().backward()
+        found[implementation] = [parameter.grad.clone() for parameter in model.parameters()]
+    for ours, expected in zip(found["sdpa"], found["eager"], strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_layers_in_training_share_what_is_added_to_their_scores(short_blocks):
+    """The way back keeps it, and a copy for each layer would be most of a training's memory."""
+    saved = {}
+
+    def note(tensor):
+        if tensor.dim() == 4 and tensor.shape[-1] == 257:  # 256 tokens and the class token
+            saved.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    model = stirred().train()
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        model(spectrogram(512, batch_size=2), keep_ratio=1.0)
+    assert len(saved) > 1 and sum(tensor.shape[2] for tensor in saved.values()) == 257
+
+
 def test_one_row_of_a_bias_is_that_row_of_the_whole():
     positions = torch.randint(0, 40, (3, 20, 2), generator=torch.Generator().manual_seed(0))
     slopes = myna_positions.alibi_slopes(3, "halving")

@@ -168,6 +168,13 @@ def test_a_shift_in_time_changes_nothing(scheme):
         torch.testing.assert_close(there.pooler_output, here.pooler_output, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("scheme", RELATIVE)
+def test_a_shift_by_hours_changes_nothing(scheme):
+    model, given = stirred(position_embedding=scheme), patches()
+    here, there = (heard(model, given, places() + [shift, 0]).last_hidden_state for shift in (0, 123_457))
+    torch.testing.assert_close(there, here, atol=2e-5, rtol=0)
+
+
 @pytest.mark.parametrize("scheme", ["alibi_2d", "rope_2d"])
 def test_a_shift_in_frequency_changes_nothing(scheme):
     model, given = stirred(position_embedding=scheme), patches()

@@ -212,8 +212,8 @@ def test_a_filled_description_is_complete_and_stays_as_it_is() -> None:
     filled = fill_feature({"kind": "mel", "num_mel_bins": 40})
     assert fill_feature(filled) == filled
     assert set(filled) == {
-        "kind", "n_fft", "win_length", "hop_length", "num_mel_bins", "min_frequency_hz", "max_frequency_hz", "mel_scale",
-        "mel_norm", "pad_mode", "compression", "scale",
+        "kind", "n_fft", "win_length", "hop_length", "num_mel_bins", "min_frequency_hz", "max_frequency_hz",
+        "mel_scale", "mel_norm", "pad_mode", "compression", "scale",
     }  # fmt: skip
 
 

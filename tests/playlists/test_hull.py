@@ -159,9 +159,9 @@ def test_fewer_songs_than_axes_have_no_volume_but_distances(library):
 
 def test_more_axes_than_the_library_has_are_cut_with_a_warning():
     few = songs(5)
-    with pytest.warns(UserWarning, match="num_dimensions is 9, but the library spans 4"):
+    with pytest.warns(UserWarning, match="num_dimensions is 9, but the library spans 2"):
         hull = PlaylistHull.fit(few[:3], None, few, num_dimensions=9)
-    assert hull.num_dimensions == 4 and hull.contains(few[:3]).all()
+    assert hull.num_dimensions == 2 and hull.contains(few[:3]).all()
 
 
 def test_unit_length_and_convex_mode_warn(library):
@@ -287,3 +287,11 @@ def test_jumps_between_keys_and_tempos():
     assert library.rows(["c", "a"]).tolist() == [2, 0]
     with pytest.raises(ValueError, match="'z' for one"):
         library.rows(["a", "z"])
+
+
+def test_in_a_folder_of_nine_songs_some_are_still_like_others():
+    songs = np.random.default_rng(3).normal(size=(9, 64)) + np.repeat(np.eye(3, 64) * 8, 3, axis=0)
+    hull = PlaylistHull.fit(songs[[0]], ["first"], songs)
+    assert hull.num_dimensions == 2
+    assert set(np.argsort(hull.distance(songs).distance)[:3]) == {0, 1, 2}
+    assert max(hull.angle(songs[i]) for i in (1, 2)) < min(hull.angle(songs[i]) for i in range(3, 9))

@@ -13,7 +13,7 @@ from hf_mathrock.cli.terminal import ProgressBar, UsageError, positive_float, po
 
 SUMMARY = "turn songs into embeddings, one vector each, as Parquet"
 CHUNK_SECONDS = 3.0
-_DEFAULT_MODELS = ("myna-tiny", "mathrock-tiny")
+DEFAULT_MODEL = "mathrock-tiny"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="RUN", required=True, help="folder or file *.parquet; what it holds is not redone"
     )
-    parser.add_argument("--model", help="folder or Hub name of a checkpoint (default: the encoder inside)", **unset)
+    parser.add_argument(
+        "--model", help=f"folder or Hub name of a checkpoint (default: {DEFAULT_MODEL}, which is inside)", **unset
+    )
     parser.add_argument("--revision", help="branch, tag or commit of a checkpoint on the Hub", **unset)
     how = parser.add_argument_group("how to listen")
     how.add_argument(
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
             say(f"error: {path}: {error}")
         return 1
     given = vars(args)
-    model = given.get("model") or default_model()
+    model = given.get("model") or DEFAULT_MODEL
     with ProgressBar("loading the model", total=len(found.files)) as bar:
         pipe = load_embedder(model, given, debug=args.debug)
         chunk_seconds = _chunk_seconds(pipe, given)
@@ -89,13 +91,6 @@ def run(args: argparse.Namespace) -> int:
     if num_failed:
         say(f"{num_failed} of {len(found.files) + len(found.errors)} failed")
     return 1 if num_failed else 0
-
-
-def default_model() -> str:
-    """The checkpoint inside the package that embeds best."""
-    from hf_mathrock.zoo import EMBEDDED
-
-    return next(name for name in _DEFAULT_MODELS if name in EMBEDDED)
 
 
 def load_embedder(model: str, given: dict[str, Any], *, debug: bool) -> Any:

@@ -26,7 +26,7 @@ from hf_mathrock.cli.terminal import (
 if TYPE_CHECKING:
     from hf_mathrock.library.playlist_files import PlaylistEntry
 
-SUMMARY = "make a playlist from embeddings: fill, expand, or bridge to other songs"
+SUMMARY = "make a playlist from embeddings (experimental): fill, expand, or bridge to other songs"
 MODES = ("fill", "expand", "bridge")
 
 
@@ -92,7 +92,9 @@ def run(args: argparse.Namespace) -> int:
     chosen = [library_entry(library, pick.index) for pick in picks]
     labels = _labels([*like.entries, *to.entries, *chosen])
     told = [replace(entry, note=_because(pick.because, labels)) for pick, entry in zip(picks, chosen, strict=True)]
-    entries = told if args.only_new else [*like.entries, *told, *to.entries]
+    # A song that is gone still says where to look, but nobody can play it.
+    start, end = ([entry for entry in given_songs.entries if os.path.isfile(entry.file)] for given_songs in (like, to))
+    entries = told if args.only_new else [*start, *told, *end]
     write_playlist(args.out, entries, relative=args.relative)
     if args.json:
         for pick, entry in zip(picks, told, strict=True):

@@ -189,6 +189,7 @@ def _window_embedder(
     def clips_of(track: Any) -> np.ndarray:
         with open_audio(_audio(track), extractor.sampling_rate) as source:
             windows = list(extractor.windows(source, window, hop))
+        windows = [one for one in windows if "silent" not in one.quality] or windows[:1]
         batches = [windows[first : first + batch_size] for first in range(0, len(windows), batch_size)]
         parts = [_forward(model, extractor.featurize(batch)) for batch in batches]
         return np.concatenate(parts).mean(axis=0, keepdims=True)

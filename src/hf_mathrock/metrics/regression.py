@@ -27,9 +27,7 @@ def validate(reference: Any, estimated: Any) -> tuple[np.ndarray, np.ndarray]:
     for side, wrong in (("a reference", np.isinf(reference)), ("an estimate", ~np.isfinite(estimated))):
         if wrong.any():
             row, target = np.argwhere(wrong)[0]
-            raise ValueError(
-                f"row {row} has {side} for target {target} that is not finite. Did the training diverge?"
-            )
+            raise ValueError(f"row {row} has {side} for target {target} that is not finite. Did the training diverge?")
     return reference, estimated
 
 

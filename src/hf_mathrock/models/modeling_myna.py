@@ -61,6 +61,8 @@ class MynaModel(MynaPreTrainedModel):
     config: MynaConfig
     config_class = MynaConfig
     _auto_class = "AutoModel"
+    # What it is trained with, or was fine-tuned for, is left behind.
+    _keys_to_ignore_on_load_unexpected = [r"^projector\.", r"^norm\.", r"^classifier\."]
 
     def __init__(self, config: MynaConfig) -> None:
         super().__init__(config)

@@ -88,6 +88,15 @@ class DistanceBias:
         self.width = max(len(positions), 1 if key_mask is None else len(key_mask)) * len(slopes)
         self._whole: torch.Tensor | None = None
         self._memory: list[torch.Tensor] = []
+        self._blocks: dict[tuple[int, int], torch.Tensor] = {}
+        self.shares_blocks = False
+
+    def share_blocks(self) -> None:
+        """Give every layer the same blocks where there are gradients, which keep each layer's until the way back.
+
+        Not of learned slopes: a layer that is computed again for the way back has to do all it did before.
+        """
+        self.shares_blocks = not self.slopes.requires_grad
 
     def keep(self) -> None:
         """Compute all pairs now, for every layer to use."""
@@ -96,6 +105,8 @@ class DistanceBias:
     def block(self, first: int, last: int) -> torch.Tensor:
         if self._whole is not None:
             return self._whole[:, :, first:last]
+        if (first, last) in self._blocks:
+            return self._blocks[first, last]
         columns, rows, biases = self._reused(last - first)
         distance = torch.sub(self.time[:, first:last, None], self.time[:, None], out=columns).abs_()
         if self.freq_scale:
@@ -105,7 +116,11 @@ class DistanceBias:
             if first == 0:
                 distance[:, 0] = 0.0
         bias = torch.mul(distance.unsqueeze(1), -self.slopes.view(1, -1, 1, 1), out=biases).to(self.dtype)
-        return bias if self.key_mask is None else bias.masked_fill(~self.key_mask[:, None, None], -math.inf)
+        if self.key_mask is not None:
+            bias = bias.masked_fill(~self.key_mask[:, None, None], -math.inf)
+        if self.shares_blocks and torch.is_grad_enabled():
+            self._blocks[first, last] = bias
+        return bias
 
     def _reused(self, num_queries: int) -> list[Any]:
         """Memory of the block before, in which nothing is left to be kept; gradients would need it."""
@@ -120,7 +135,7 @@ class DistanceBias:
 
     def row(self, index: int) -> DistanceBias:
         one = copy.copy(self)
-        one._whole, one._memory = None, []  # of all rows
+        one._whole, one._memory, one._blocks = None, [], {}  # of all rows
         one.width = len(self.slopes)
         if len(self.time) > 1:
             one.time, one.rows, one.here = (part[index, None] for part in (self.time, self.rows, self.here))
@@ -261,7 +276,9 @@ def _attend_flexibly(
         rows = []
         for row in range(len(query)):
             element = None if bias is None else bias.row(row).element()
-            rows.append(flex(query[row, None], key[row, None], value[row, None], score_mod=element))
+            # Contiguous: with many strides the kernel does not compile either.
+            one = (states[row, None].contiguous() for states in (query, key, value))
+            rows.append(flex(*one, score_mod=element))
         return torch.cat(rows)
     except Exception as error:
         _flex_works[query.device.type] = False

@@ -230,7 +230,7 @@ class MynaEncoder(nn.Module):
         if self.class_token is not None:
             states = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1)
             mask = None if mask is None else F.pad(mask, (1, 0), value=True)
-        bias, angles = self._places(positions, mask, states.dtype)
+        bias, angles = self._places(positions, mask, states.dtype, states.requires_grad)
         hidden_states, attentions = [states], []
         for layer in self.layers:
             states, weights = layer(states, bias, angles, mask, output_attentions)
@@ -244,7 +244,7 @@ class MynaEncoder(nn.Module):
         )
 
     def _places(
-        self, positions: torch.Tensor, mask: torch.Tensor | None, dtype: torch.dtype
+        self, positions: torch.Tensor, mask: torch.Tensor | None, dtype: torch.dtype, needs_gradients: bool
     ) -> tuple[ScoreBias | None, torch.Tensor | None]:
         config = self.config
         if self.slopes is not None:
@@ -254,6 +254,8 @@ class MynaEncoder(nn.Module):
             num_states = bias.time.shape[1]
             if queries_in_block(bias.width, num_states, num_states) == num_states:
                 bias.keep()
+            elif needs_gradients:
+                bias.share_blocks()
             return bias, None
         if config.position_embedding == "rope_2d":
             head_size = config.hidden_size // config.num_attention_heads

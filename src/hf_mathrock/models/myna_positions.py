@@ -85,15 +85,18 @@ def sincos_2d(positions: torch.Tensor, hidden_size: int) -> torch.Tensor:
 
 
 def rope_angles(positions: torch.Tensor, head_size: int, base: float) -> torch.Tensor:
-    """By how much each pair of a head's channels turns, `(..., head_size // 2)`, float32.
+    """By how much each pair of a head's channels turns, `(..., head_size // 2)`, float32, less whole turns.
 
     The first half of the pairs turns with the column, the second with the row; pair j of a half of n pairs by
     `position * base^(-j / n)`.
     """
     pairs = head_size // 4
-    steps = torch.arange(pairs, dtype=torch.float32, device=positions.device)
+    # In single precision the angle of a column an hour into a track is good to three decimals, and a shift would show.
+    exact = torch.float32 if positions.device.type == "mps" else torch.float64
+    steps = torch.arange(pairs, dtype=exact, device=positions.device)
     rates = base ** (-steps / pairs)
-    return torch.cat([positions[..., 0, None].float() * rates, positions[..., 1, None].float() * rates], dim=-1)
+    angles = torch.cat([positions[..., 0, None].to(exact) * rates, positions[..., 1, None].to(exact) * rates], dim=-1)
+    return torch.remainder(angles, 2 * math.pi).float()
 
 
 def rotated(states: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:

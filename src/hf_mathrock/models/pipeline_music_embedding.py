@@ -55,7 +55,7 @@ class MusicEmbeddingPipeline(RecordingPipeline):
 
     Example:
         ```python
-        >>> pipe = pipeline("music-embedding", model="myna-tiny")  # doctest: +SKIP
+        >>> pipe = pipeline("music-embedding", model="my-encoder")  # doctest: +SKIP
         >>> len(pipe("song.mp3")["embedding"])  # doctest: +SKIP
         192
 

@@ -10,8 +10,8 @@ quiet ones, say, though none of them is in the middle. Two modes:
 
 In high dimension nearly nothing lies inside the hull of some dozens of songs, and of embeddings of unit length nothing
 ever does, since every point of a sphere is a corner. Distances, calibrated by the playlist's own songs, tell more than
-a yes or no, and want more axes than the few on which songs fill a hull (`outline`): on generated albums a cone on 12 to
-24 axes continues playlists best, and on 4 far worse (`benchmarks/playlists.py`).
+a yes or no, and want more axes than the few on which songs fill a hull (`outline`). Experimental: for no kind of
+generated playlist was it surely better than both the mean and the highest cosine (`benchmarks/playlists.md`).
 """
 
 from __future__ import annotations

@@ -20,6 +20,9 @@ from .vectors import as_queries, as_vectors
 
 MAX_DIMENSIONS = 64
 DEFAULT_DIMENSIONS = 16
+# Of fewer songs an axis would tell single songs, not music: whitened by as many axes, all songs are at right angles.
+_SONGS_PER_AXIS = 4
+_FEWEST_AXES = 2
 # Axes whose standard deviation is below this share of the widest are rounding errors of float32 embeddings.
 _SMALLEST_SPREAD = 1e-5
 
@@ -44,8 +47,9 @@ class Whitening:
 
         Args:
             embeddings: Of all its songs, `(num_songs, embedding_size)`.
-            max_dimensions: How many axes to keep at most. Fewer are kept of a library whose songs span fewer; a library
-                of one song, or of copies of one, spans none.
+            max_dimensions: How many axes to keep at most: one for every four songs, but two where there are as many.
+                Fewer are kept of a library whose songs span fewer; a library of one song, or of copies of one, spans
+                none.
 
         Raises:
             ValueError: The library is empty, holds NaN or infinite values, or `max_dimensions` is below 1.
@@ -60,7 +64,8 @@ class Whitening:
         spreads = lengths * scale / np.sqrt(len(rows))
         # A difference that float64 cannot tell from the size of the values themselves is no difference.
         smallest = max(_SMALLEST_SPREAD * spreads.max(), 1e-12 * float(np.abs(mean).max()))
-        kept = np.flatnonzero(spreads > smallest)[:max_dimensions]
+        most = min(max_dimensions, max(_FEWEST_AXES, len(rows) // _SONGS_PER_AXIS))
+        kept = np.flatnonzero(spreads > smallest)[:most]
         # An axis has no sign of its own; the one with a positive largest entry makes results repeat on any machine.
         signs = np.sign(axes[kept, np.abs(axes[kept]).argmax(axis=1)]) if len(kept) else np.empty(0)
         return cls(mean, axes[kept] * signs[:, None], spreads[kept])
