@@ -244,10 +244,10 @@ def draw(result: Mapping[str, Any], folder: Path) -> None:
     """The picture beside the tables, `encoder_cost.png` in this folder."""
     from hf_mathrock.report.costs import draw_costs
 
-    names = {"default": "as configured", **{way: name for way, (name, _) in WAYS.items()}}
     curves = {
-        names[way]: [point for point in points.values() if "seconds" in point]
-        for way, points in result["points"].items()
+        name: [point for point in result["points"][way].values() if "seconds" in point]
+        for way, (name, _) in WAYS.items()
+        if way != "none"
     }
     draw_costs(
         {name: points for name, points in curves.items() if points},

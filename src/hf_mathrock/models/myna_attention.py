@@ -231,7 +231,8 @@ def attend(
     if len(spans) == 1 or torch.is_grad_enabled():
         return torch.cat(list(blocks), dim=2)
     # Each block to its place at once: many pieces of different sizes would leave holes in memory.
-    attended = torch.empty_like(query)
+    # As wide as they will be side by side, so that putting them there is no copy.
+    attended = query.new_empty(len(query), num_queries, query.shape[1], value.shape[3]).transpose(1, 2)
     for (first, last), block in zip(spans, blocks, strict=True):
         attended[:, :, first:last] = block
     return attended

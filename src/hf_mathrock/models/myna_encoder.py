@@ -16,7 +16,7 @@ from .myna_attention import ClassColumnBias, DistanceBias, ScoreBias, attend, at
 from .myna_positions import AlibiSlopes, grid_positions, rope_angles, rotated, sincos_2d
 
 # Between the two linear layers a token is four times as wide; without gradients not all need be so at once.
-_TOKENS_AT_A_TIME = 1024
+_TOKENS_AT_A_TIME = 512
 
 
 class EncodedTrack(NamedTuple):
@@ -108,16 +108,25 @@ class MynaAttention(nn.Module):
         output_attentions: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attended states, `(batch_size, num_states, hidden_size)`, and the weights if asked for."""
+        attended, weights = self._attended(states, bias, angles, key_mask, output_attentions)
+        return self.output(attended.transpose(1, 2).flatten(2)), weights
+
+    def _attended(
+        self,
+        states: torch.Tensor,
+        bias: ScoreBias | None,
+        angles: torch.Tensor | None,
+        key_mask: torch.Tensor | None,
+        output_attentions: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the heads attend to, `(batch_size, num_heads, num_states, head_size)`; queries and keys go before it."""
         query, key, value = self.qkv(states).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if angles is None:
-            attended, weights = self._attend(query, key, value, bias, output_attentions)
-        elif self.config.use_cls_token:
-            attended, weights = self._attend_by_turns(query, key, value, angles, key_mask, output_attentions)
-        else:
-            bias = None if key_mask is None else ClassColumnBias(None, key_mask, key.shape[2])
-            query, key = rotated(query, angles), rotated(key, angles)
-            attended, weights = self._attend(query, key, value, bias, output_attentions)
-        return self.output(attended.transpose(1, 2).flatten(2)), weights
+            return self._attend(query, key, value, bias, output_attentions)
+        if self.config.use_cls_token:
+            return self._attend_by_turns(query, key, value, angles, key_mask, output_attentions)
+        bias = None if key_mask is None else ClassColumnBias(None, key_mask, key.shape[2])
+        return self._attend(rotated(query, angles), rotated(key, angles), value, bias, output_attentions)
 
     def _attend(
         self,
@@ -178,9 +187,10 @@ class MynaLayer(GradientCheckpointingLayer):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """States of the same shape, and the attention weights if asked for."""
         attended, weights = self.attention(self.attention_norm(states), bias, angles, key_mask, output_attentions)
-        states = states + attended
         if torch.is_grad_enabled():
+            states = states + attended
             return states + self._feed_forward(states), weights
+        states = attended.add_(states)
         for part in states.split(_TOKENS_AT_A_TIME, dim=1):
             part += self._feed_forward(part)
         return states, weights
@@ -231,7 +241,7 @@ class MynaEncoder(nn.Module):
             states = torch.cat([self.class_token.expand(len(tokens), 1, -1), tokens], dim=1)
             mask = None if mask is None else F.pad(mask, (1, 0), value=True)
         bias, angles = self._places(positions, mask, states.dtype, states.requires_grad)
-        hidden_states, attentions = [states], []
+        hidden_states, attentions = [states] if output_hidden_states else [], []
         for layer in self.layers:
             states, weights = layer(states, bias, angles, mask, output_attentions)
             if output_hidden_states:

@@ -52,6 +52,6 @@ def draw_costs(
             axis.xaxis.set_minor_locator(NullLocator())
             axis.tick_params(axis="x", rotation=45)
         left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} s"))
-        right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f} MB"))
+        right.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g} MB"))
         handles, labels = left.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
