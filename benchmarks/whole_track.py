@@ -37,7 +37,7 @@ NAMES = {
     "none": "none",
 }
 # Position embedding and seed of the training.
-RUNS = ("alibi_2d-0", "none-0", "sincos_2d-0", "alibi_2d-1", "none-1", "sincos_2d-1")
+RUNS = ("alibi_2d-0", "none-0", "sincos_2d-0", "alibi_2d-1", "none-1", "sincos_2d-1", "alibi_1d-0")
 BENCHMARK: dict[str, Any] = {"num_works": 360, "num_recall_works": 60, "probe_seeds": (0, 1, 2)}
 
 
