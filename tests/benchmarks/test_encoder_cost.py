@@ -101,9 +101,9 @@ def test_what_would_take_too_long_is_left_out_and_says_so(tmp_path, monkeypatch)
     result = measure(tmp_path, quick=False, fields=SETTINGS, run=simulated)
     points = result["points"]
     assert set(points["whole"]) == set(points["default"]) == set(LENGTHS)
-    # 360 s at ten minutes, of which 300 are allowed; 5.8 GB at four and 36 at ten.
-    assert points["whole"]["10 min"]["left_out"] == "about 6 min"
-    assert "seconds" in points["materialised"]["4 min"] and "left_out" in points["materialised"]["10 min"]
+    # 3.6 hours for an hour, and 5.8 GB at four minutes.
+    assert points["whole"]["60 min"]["left_out"] == "about 216 min"
+    assert "seconds" in points["materialised"]["4 min"] and "GB" in points["materialised"]["60 min"]["left_out"]
     assert points["default"]["4 min"] == {"left_out": "whole"} and points["default"]["60 min"]["num_tokens"] == 56_250
     assert result["ratios"]["4 min"]["memory"] == pytest.approx(2.4, rel=0.01)
     # The same without positions as in blocks.
@@ -111,7 +111,7 @@ def test_what_would_take_too_long_is_left_out_and_says_so(tmp_path, monkeypatch)
     assert result["ratios"]["4 min"]["bytes_of_all_pairs"] == pytest.approx(1e4 * 240**2 - 1e6 * 240, rel=0.01)
     assert ratios(points) == result["ratios"] and result["difference"] == 0.25
     section = render(result)
-    assert "| 4 min | 3,750 |" in section and "| 1 hour, FLAC |" in section and "*about 6 min*" in section
+    assert "| 4 min | 3,750 |" in section and "| 1 hour, FLAC |" in section and "*about 216 min*" in section
     draw(result, tmp_path)
     assert (tmp_path / "encoder_cost.png").stat().st_size > 10_000
 
